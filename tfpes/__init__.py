@@ -1,0 +1,14 @@
+"""Standardized losses for training potential energy surfaces in Keras."""
+
+import importlib.util
+
+__version__ = "0.1.0"
+
+__all__ = ["data", "layers", "losses", "metrics", "models", "statistics", "targets"]
+
+from tfpes import statistics
+
+# `tfpes.statistics` works without TensorFlow. The rest is imported at once where it
+# can be: Keras finds the classes of a `.keras` file only after they are registered.
+if importlib.util.find_spec("tensorflow") is not None:
+    from tfpes import data, layers, losses, metrics, models, targets

@@ -1,0 +1,186 @@
+"""Structures as columns: what was read, and how it becomes batches."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfpes.data import pipeline
+from tfpes.data.padding import Padding
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Structures:
+    """Atomic structures with their neighbour lists and labels, as flat arrays.
+
+    The atoms of all S structures are concatenated, and so are their edges.
+    A label that is missing is NaN. Make one with :func:`tfpes.data.read`.
+
+    Attributes:
+        positions: (A, 3) float32, Å.
+        atomic_numbers: (A,) int32.
+        cell: (S, 3, 3) float32, lattice vectors as rows, zeros where not periodic, Å.
+        edge_index: (2, P) int32, centre and neighbour of each directed edge, counted
+            from the first atom of their structure.
+        edge_shift: (P, 3) int16, cell offset of the neighbour.
+        energy: (S,) float64, eV.
+        forces: (A, 3) float32, eV/Å.
+        virial: (S, 3, 3) float64, minus volume times stress, eV.
+        atom_offsets: (S + 1,) int64, where the atoms of each structure start.
+        edge_offsets: (S + 1,) int64, where the edges of each structure start.
+        config_type: (S,) str, as found in the file, or empty.
+        cutoff: radius of the neighbour lists, Å.
+    """
+
+    positions: NDArray[np.float32]
+    atomic_numbers: NDArray[np.int32]
+    cell: NDArray[np.float32]
+    edge_index: NDArray[np.int32]
+    edge_shift: NDArray[np.int16]
+    energy: NDArray[np.float64]
+    forces: NDArray[np.float32]
+    virial: NDArray[np.float64]
+    atom_offsets: NDArray[np.int64]
+    edge_offsets: NDArray[np.int64]
+    config_type: NDArray[np.str_]
+    cutoff: float
+
+    def __len__(self) -> int:
+        """Return the number of structures."""
+        return len(self.energy)
+
+    def __repr__(self) -> str:
+        """Summarize."""
+        return (
+            f"<Structures: {len(self)} structures, {len(self.positions)} atoms, "
+            f"{self.edge_index.shape[1]} edges within {self.cutoff:g} Å>"
+        )
+
+    @property
+    def num_atoms(self) -> NDArray[np.int64]:
+        """Atoms in each structure, (S,)."""
+        return np.diff(self.atom_offsets)
+
+    @property
+    def num_edges(self) -> NDArray[np.int64]:
+        """Edges in each structure, (S,)."""
+        return np.diff(self.edge_offsets)
+
+    @property
+    def isolated_atoms(self) -> NDArray[np.bool_]:
+        """Which structures are one atom without a neighbour, (S,)."""
+        return (self.num_atoms == 1) & (self.num_edges == 0)
+
+    @property
+    def elements(self) -> NDArray[np.int32]:
+        """The atomic numbers that occur, ascending."""
+        return np.unique(self.atomic_numbers)
+
+    @property
+    def structure_index(self) -> NDArray[np.int64]:
+        """The structure of each atom, (A,)."""
+        return np.repeat(np.arange(len(self)), self.num_atoms)
+
+    def __getitem__(self, index: Any) -> "Structures":
+        """Select structures by a slice, an index, an index array or a mask."""
+        picked = np.atleast_1d(np.arange(len(self))[index])
+        atoms = _ranges(self.atom_offsets, picked)
+        edges = _ranges(self.edge_offsets, picked)
+        return Structures(
+            positions=self.positions[atoms],
+            atomic_numbers=self.atomic_numbers[atoms],
+            cell=self.cell[picked],
+            edge_index=self.edge_index[:, edges],
+            edge_shift=self.edge_shift[edges],
+            energy=self.energy[picked],
+            forces=self.forces[atoms],
+            virial=self.virial[picked],
+            atom_offsets=_offsets(self.num_atoms[picked]),
+            edge_offsets=_offsets(self.num_edges[picked]),
+            config_type=self.config_type[picked],
+            cutoff=self.cutoff,
+        )
+
+    def split(
+        self, fractions: Sequence[float], seed: int = 0
+    ) -> tuple["Structures", ...]:
+        """Divide at random.
+
+        Args:
+            fractions: the share of each part; they sum to at most 1.
+            seed: of the shuffle.
+
+        Returns:
+            One ``Structures`` for each fraction, disjoint, none of them empty.
+
+        Raises:
+            ValueError: if the fractions do not make sense, or a part would be empty.
+        """
+        shares = np.asarray(fractions, dtype=float)
+        if shares.ndim != 1 or not len(shares) or (shares <= 0).any():
+            raise ValueError(
+                f"`fractions` must be positive numbers. Received: {fractions}."
+            )
+        if shares.sum() > 1 + 1e-9:
+            raise ValueError(
+                f"`fractions` must sum to at most 1. Received: {fractions}, which "
+                f"sum to {shares.sum():g}."
+            )
+        ends = np.round(np.cumsum(shares) * len(self)).astype(int)
+        starts = np.concatenate([[0], ends[:-1]])
+        if (ends <= starts).any():
+            raise ValueError(
+                f"Each part of a split needs at least one structure. Received: "
+                f"{len(self)} structures and `fractions` {fractions}. Use more "
+                "structures or fewer parts."
+            )
+        order = np.random.default_rng(seed).permutation(len(self))
+        return tuple(
+            self[np.sort(order[start:end])]
+            for start, end in zip(starts, ends, strict=True)
+        )
+
+    def batches(
+        self,
+        batch_size: int = 16,
+        shuffle: bool = False,
+        seed: int | None = None,
+        labels: Sequence[str] = ("energy", "forces"),
+    ) -> Any:
+        """Make a ``tf.data.Dataset`` of padded batches ``(inputs, targets)``.
+
+        Structures are grouped so that all batches are nearly the same size (see
+        :func:`tfpes.data.packing.balanced_batches`), *not* in the order in which they
+        come, and padded to one of at most four fixed shapes; :meth:`padding` tells
+        what that costs. The number of batches is known.
+
+        Args:
+            batch_size: structures in a batch; some batches have one fewer.
+            shuffle: group the structures anew each time the dataset is iterated.
+            seed: of the shuffle; the n-th epoch is the same in each run.
+            labels: keys of ``targets``, of ``"energy"``, ``"forces"``, ``"virial"``.
+
+        Returns:
+            A ``tf.data.Dataset`` with known cardinality.
+
+        Raises:
+            ValueError: for an empty set, a bad batch size or an unknown label.
+        """
+        return pipeline.batches(self, batch_size, shuffle, seed, labels)
+
+    def padding(self, batch_size: int = 16, shuffle: bool = False) -> Padding:
+        """Report the shapes of :meth:`batches` and what is wasted on padding."""
+        return pipeline.padding(self, batch_size, shuffle)
+
+
+def _offsets(counts: NDArray) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+
+def _ranges(offsets: NDArray[np.int64], picked: NDArray) -> NDArray[np.int64]:
+    """Concatenate ``arange(offsets[s], offsets[s + 1])`` over the picked s."""
+    counts = np.diff(offsets)[picked]
+    shift = offsets[picked] - _offsets(counts)[:-1]
+    return np.arange(counts.sum()) + np.repeat(shift, counts)

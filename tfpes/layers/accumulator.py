@@ -1,0 +1,120 @@
+"""What `adapt` gathers from batches."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfpes.statistics import AtomicTable, CompositionTable, virial_mean_square
+from tfpes.targets import split_atom_target, split_structure_target
+
+
+class Accumulator:
+    """Sufficient statistics of packed targets."""
+
+    def __init__(self, keep_structures: bool = False) -> None:
+        """Start empty; a robust fit keeps single structures."""
+        self.energies = CompositionTable(keep_structures=keep_structures)
+        self.virials = CompositionTable()
+        self.forces = AtomicTable()
+
+    def update(self, batch: Any) -> None:
+        """Add a batch.
+
+        Args:
+            batch: ``targets``, ``(inputs, targets)`` or ``(inputs, targets,
+                weights)``; dicts as in :mod:`tfpes.data`, of tensors or arrays.
+
+        Raises:
+            ValueError: for anything else, or labels that are not packed.
+        """
+        inputs, targets, weights = _unpack(batch)
+        known = {"energy", "forces", "virial"} & set(targets)
+        if not known:
+            raise ValueError(
+                "`adapt` needs targets with at least one of the keys 'energy', "
+                f"'forces', 'virial'. Received: {sorted(targets)}."
+            )
+        isolated = None
+        for key in ("energy", "virial"):
+            if key not in known:
+                continue
+            values, composition = _arrays(split_structure_target(targets[key]))
+            if inputs is not None and isolated is None:
+                isolated = _isolated_atoms(inputs, composition)
+            weight = weights.get(key)
+            # A structure without atoms is padding: it is not even counted.
+            real = composition.any(axis=1)
+            values, composition = values[real], composition[real]
+            weight = None if weight is None else weight[real]
+            alone = None if isolated is None else isolated[real]
+            if key == "energy":
+                self.energies.update(composition, values, weight, alone)
+            else:
+                square = virial_mean_square(values.reshape(-1, 3, 3))
+                self.virials.update(composition, square, weight, alone)
+        if "forces" in known:
+            forces, numbers, _ = _arrays(split_atom_target(targets["forces"]))
+            self.forces.update(numbers, forces, weights.get("forces"))
+
+    def merge(self, other: "Accumulator") -> None:
+        """Add everything that another accumulator has seen."""
+        self.energies.merge(other.energies)
+        self.virials.merge(other.virials)
+        self.forces.merge(other.forces)
+
+    @property
+    def has_energies(self) -> bool:
+        """Whether targets had the key "energy", with or without labels."""
+        return self.energies.counts_seen["received"] > 0
+
+    @property
+    def has_virials(self) -> bool:
+        """Whether there is a virial."""
+        return self.virials.structures > 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no structure and no atom has been seen."""
+        return not (self.has_energies or self.has_virials or self.forces.atoms.any())
+
+
+def _unpack(batch: Any) -> tuple[dict | None, dict, dict]:
+    if isinstance(batch, dict):
+        return None, batch, {}
+    if isinstance(batch, tuple | list) and 2 <= len(batch) <= 3:
+        inputs, targets = batch[:2]
+        weights = batch[2] if len(batch) == 3 else {}
+        if isinstance(targets, dict) and isinstance(weights, dict):
+            return inputs, targets, _arrays_of(weights)
+    raise ValueError(
+        "`adapt` takes batches of `targets`, `(inputs, targets)` or `(inputs, targets, "
+        "weights)`, each of them a dict as `Structures.batches` makes them. Received: "
+        f"{type(batch).__name__}"
+        + (
+            f" of {', '.join(type(part).__name__ for part in batch)}."
+            if isinstance(batch, tuple | list)
+            else "."
+        )
+    )
+
+
+def _arrays(parts: tuple[Any, ...]) -> tuple[NDArray, ...]:
+    return tuple(np.asarray(part) for part in parts)
+
+
+def _arrays_of(weights: dict[str, Any]) -> dict[str, NDArray]:
+    return {key: np.asarray(value) for key, value in weights.items()}
+
+
+def _isolated_atoms(inputs: Any, composition: NDArray) -> NDArray[np.bool_]:
+    """Find structures of one atom without a neighbour (or, unknown, without a cell)."""
+    alone = composition.sum(axis=1) == 1
+    if not isinstance(inputs, dict):
+        return alone
+    if {"edge_index", "structure_index"} <= set(inputs):
+        owner = np.asarray(inputs["structure_index"])[np.asarray(inputs["edge_index"])]
+        return alone & (np.bincount(owner[0], minlength=len(alone)) == 0)
+    if "cell" in inputs:
+        return alone & ~np.asarray(inputs["cell"]).any(axis=(1, 2))
+    return alone

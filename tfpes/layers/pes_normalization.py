@@ -1,0 +1,506 @@
+"""The preprocessing layer that holds the statistics of a data set."""
+
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from tfpes.elements import (
+    NUMBER_OF_COLUMNS,
+    by_atomic_number,
+    by_symbol,
+    join_symbols,
+)
+from tfpes.layers.accumulator import Accumulator
+from tfpes.statistics import Report, fit_energy, fit_forces, fit_virial, make_report
+from tfpes.targets import (
+    atom_target,
+    split_atom_target,
+    split_structure_target,
+    structure_target,
+)
+
+Values = Mapping[str | int, float] | NDArray | None
+"""One number per element: a mapping of symbol or Z, or an array (119,)."""
+
+
+@keras.saving.register_keras_serializable(package="tfpes")
+class PESNormalization(keras.layers.Layer):
+    """Standardizes energies, forces and virials with per-element statistics.
+
+        E' = (E - Σ n_z μ_z) / s,      s² = Σ n_z σ_z² + N² κ²
+        F'_i = F_i / η_z,              W' = W / √(Σ n_z τ_z²)
+
+    All are then unitless, with unit variance whatever the size and the composition
+    of a structure. The statistics are learned by :meth:`adapt`, given, or both; those
+    given are kept and the rest is fitted around them. They are float64 weights under
+    any dtype policy, read each time they are used, so that a traced function sees a
+    later ``adapt``.
+
+    Args:
+        energy_mean: μ_z, eV (symbol or Z to number, or an array indexed by Z).
+        energy_variance: σ_z², eV².
+        collective_variance: κ², eV².
+        force_scale: η_z, eV/Å.
+        virial_scale: τ_z, eV.
+        size_law: ``"independent"`` (κ = 0), ``"collective"`` (κ is fitted) or
+            ``"auto"`` (κ where the data clearly ask for it).
+        per_element: False for one variance common to all elements.
+        prior_strength: imaginary atoms of each element that hold its variance near
+            the common one.
+        robust: pull outliers in to 2.5 standard deviations.
+        isolated_atoms: ``"exclude"`` or ``"include"`` single atoms without neighbours,
+            whose energies are no draws from the distribution of the others.
+        invert: make ``norm(targets)`` turn standardized labels into physical ones.
+        **kwargs: ``name``, ``dtype``, ``trainable``.
+
+    Call arguments:
+        targets: dict of packed targets (:mod:`tfpes.targets`).
+
+    Returns:
+        The same dict with standardized labels.
+
+    Example:
+        >>> norm = PESNormalization(energy_mean={"H": -1.0}, energy_variance={"H": 0.5})
+        >>> hydrogen = np.zeros((1, 119))
+        >>> hydrogen[0, 1] = 2.0
+        >>> norm.standardize_energy([-1.5], hydrogen).numpy()
+        array([0.5])
+    """
+
+    def __init__(
+        self,
+        energy_mean: Values = None,
+        energy_variance: Values = None,
+        collective_variance: float | None = None,
+        force_scale: Values = None,
+        virial_scale: Values = None,
+        size_law: str = "independent",
+        per_element: bool = True,
+        prior_strength: float = 10.0,
+        robust: bool = False,
+        isolated_atoms: str = "exclude",
+        invert: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Create the weights from what is given."""
+        kwargs.setdefault("trainable", False)
+        # Float64 energies must arrive as they are.
+        kwargs.setdefault("autocast", False)
+        super().__init__(**kwargs)
+        self.size_law = size_law
+        self.per_element = per_element
+        self.prior_strength = prior_strength
+        self.robust = robust
+        self.isolated_atoms = isolated_atoms
+        self.invert = invert
+        self._given = {
+            name: np.full(NUMBER_OF_COLUMNS, np.nan)
+            if values is None
+            else _check_given(by_atomic_number(values, name), name)
+            for name, values in (
+                ("energy_mean", energy_mean),
+                ("energy_variance", energy_variance),
+                ("force_scale", force_scale),
+                ("virial_scale", virial_scale),
+            )
+        }
+        if collective_variance is not None and not collective_variance >= 0:
+            raise ValueError(
+                "`collective_variance` must not be negative (eV²). Received: "
+                f"{collective_variance}."
+            )
+        self._given_collective = collective_variance
+        for name, per_atom in _WEIGHTS.items():
+            shape = (NUMBER_OF_COLUMNS,) if per_atom else ()
+            weight = self.add_weight(
+                shape=shape,
+                initializer="zeros",
+                dtype="float64",
+                trainable=False,
+                autocast=False,
+                name=name,
+            )
+            setattr(self, name, weight)
+        self._accumulator = Accumulator(robust)
+        self._report: Report | None = None
+        self.built = True
+        self._assign_given()
+
+    # -- statistics ---------------------------------------------------------------
+
+    def adapt(
+        self, data: Any, *, steps: int | None = None, verbose: int | str = "auto"
+    ) -> None:
+        """Learn the statistics from a data set, replacing what was learned before.
+
+        Args:
+            data: a ``tf.data.Dataset`` or another iterable of batches, each
+                ``targets``, ``(inputs, targets)`` or ``(inputs, targets, weights)``;
+                or a single such batch. A weight counts a structure (or atom) that
+                many times.
+            steps: number of batches to use; all by default.
+            verbose: 1 shows a progress bar, ``"auto"`` does so in a terminal.
+
+        Raises:
+            ValueError: if there is no data or no label. The layer is then unchanged.
+        """
+        batches = [data] if isinstance(data, dict | tuple) else data
+        progress = _Progress(batches, steps, verbose)
+        accumulator = Accumulator(self.robust)
+        for step, batch in enumerate(batches):
+            if step == steps:
+                break
+            accumulator.update(batch)
+            progress.advance()
+        progress.close()
+        self._finalize(accumulator)
+
+    def reset_state(self) -> None:
+        """Forget what :meth:`update_state` gathered; the statistics stay."""
+        self._accumulator = Accumulator(self.robust)
+
+    def update_state(self, batch: Any) -> None:
+        """Gather a batch; :meth:`finalize_state` makes it count."""
+        self._accumulator.update(batch)
+
+    def merge_state(self, layers: Iterable["PESNormalization"]) -> None:
+        """Gather what other layers have gathered.
+
+        Raises:
+            TypeError: if one of them is no ``PESNormalization``.
+        """
+        for layer in layers:
+            if not isinstance(layer, PESNormalization):
+                raise TypeError(
+                    "`merge_state` takes `PESNormalization` layers. Received: "
+                    f"{type(layer).__name__}."
+                )
+            self._accumulator.merge(layer._accumulator)
+
+    def finalize_state(self) -> None:
+        """Fit the statistics to what was gathered.
+
+        Raises:
+            ValueError: if nothing was gathered. The layer is then unchanged.
+        """
+        self._finalize(self._accumulator)
+
+    def _finalize(self, accumulator: Accumulator) -> None:
+        if accumulator.is_empty:
+            raise ValueError(
+                "`adapt` needs at least one structure. Received: none. Check that the "
+                "data set is not empty, and that a one-shot iterator is not used twice."
+            )
+        energy = virial = report = None
+        forces = fit_forces(accumulator.forces, self.prior_strength)
+        if accumulator.has_virials:
+            virial = fit_virial(accumulator.virials, self.prior_strength)
+        if accumulator.has_energies:
+            energy = fit_energy(
+                accumulator.energies,
+                size_law=self.size_law,
+                per_element=self.per_element,
+                prior_strength=self.prior_strength,
+                robust=self.robust,
+                isolated_atoms=self.isolated_atoms,
+                energy_mean=self._given["energy_mean"],
+                energy_variance=self._given["energy_variance"],
+                collective_variance=self._given_collective,
+            )
+            report = make_report(
+                accumulator.energies,
+                energy,
+                forces=accumulator.forces,
+                force_fit=forces,
+                virial=accumulator.virials if virial else None,
+                virial_fit=virial,
+            )
+        # Nothing can fail from here on: the layer changes as a whole or not at all.
+        self._accumulator = accumulator
+        self._report = report
+        if energy is not None:
+            self.energy_mean.assign(energy.mean)
+            self.energy_variance.assign(_without_padding(energy.variance))
+            self.collective_variance.assign(energy.collective_variance)
+            given = ~np.isnan(self._given["energy_variance"])
+            self.seen.assign((energy.seen | given).astype(np.float64))
+        self.force_scale.assign(self._with_given("force_scale", forces.scale))
+        if virial is not None:
+            self.virial_scale.assign(self._with_given("virial_scale", virial.scale))
+
+    def _with_given(self, name: str, values: NDArray) -> NDArray:
+        given = self._given[name]
+        return np.where(np.isnan(given), values, given)
+
+    def _assign_given(self) -> None:
+        """Set the weights to what is given; what is not takes the mean of it."""
+        for name, given in self._given.items():
+            known = given[~np.isnan(given)]
+            default = 0.0 if name == "energy_mean" else 1.0
+            fill = known.mean() if len(known) else default
+            values = np.where(np.isnan(given), fill, given)
+            if name == "energy_variance":
+                values = _without_padding(values)
+            getattr(self, name).assign(values)
+        self.collective_variance.assign(self._given_collective or 0.0)
+        given = ~np.isnan(self._given["energy_variance"])
+        self.seen.assign(given.astype(np.float64))
+
+    @property
+    def report(self) -> Report:
+        """What the last ``adapt`` found, to print.
+
+        Raises:
+            RuntimeError: before ``adapt``, and in a layer loaded from a file.
+        """
+        if self._report is None:
+            raise RuntimeError(
+                "`report` describes the data of the last `adapt`. Received: a layer "
+                "that was not adapted in this process. Call `adapt(dataset)`."
+            )
+        return self._report
+
+    @property
+    def is_adapted(self) -> bool:
+        """Whether there are statistics, learned or given."""
+        # Also asked while a training step is traced; the weights exist outside.
+        with tf.init_scope():
+            return bool(np.any(self.seen.numpy()))
+
+    def require_adapted(self) -> None:
+        """Raise a RuntimeError if there are no statistics."""
+        if not self.is_adapted:
+            raise RuntimeError(
+                "`PESNormalization` needs statistics before it is used. Received: a "
+                "layer without any. Call `normalization.adapt(dataset)`, or pass "
+                "`energy_mean`, `energy_variance` and `force_scale`."
+            )
+
+    # -- standardization ----------------------------------------------------------
+
+    def energy_baseline(self, composition: Any) -> Any:
+        """Return ``Σ n_z μ_z``, eV: (S,) float64 for a composition (S, 119)."""
+        composition = self._known(composition)
+        return tf.linalg.matvec(composition, tf.convert_to_tensor(self.energy_mean))
+
+    def energy_scale(self, composition: Any) -> Any:
+        """Return ``√(Σ n_z σ_z² + N² κ²)``, eV: (S,) float64, 1 for no atoms."""
+        composition = self._known(composition)
+        size = tf.reduce_sum(composition, axis=-1)
+        variance = tf.linalg.matvec(
+            composition, tf.convert_to_tensor(self.energy_variance)
+        ) + size**2 * tf.convert_to_tensor(self.collective_variance)
+        return tf.sqrt(tf.where(size > 0, variance, 1.0))
+
+    def virial_scale_of(self, composition: Any) -> Any:
+        """Return ``√(Σ n_z τ_z²)``, eV: (S,) float64, 1 for no atoms."""
+        composition = self._known(composition)
+        squares = tf.convert_to_tensor(self.virial_scale) ** 2
+        variance = tf.linalg.matvec(composition, squares)
+        return tf.sqrt(tf.where(tf.reduce_sum(composition, axis=-1) > 0, variance, 1.0))
+
+    def force_scale_of(self, atomic_numbers: Any) -> Any:
+        """Return η_z of each atom, eV/Å: (A,) float64."""
+        atomic_numbers = tf.cast(atomic_numbers, tf.int32)
+        return tf.gather(tf.convert_to_tensor(self.force_scale), atomic_numbers)
+
+    def atomic_energy_scale(self) -> Any:
+        """Return ``√(σ_z² + κ²)``, the spread of one atom, eV: (119,), 0 for padding."""
+        kappa = tf.convert_to_tensor(self.collective_variance)
+        scale = tf.sqrt(tf.convert_to_tensor(self.energy_variance) + kappa)
+        return tf.where(tf.range(NUMBER_OF_COLUMNS) > 0, scale, 0.0)
+
+    def standardize_energy(self, energy: Any, composition: Any) -> Any:
+        """Return ``E' = (E - baseline) / scale``, (S,) float64."""
+        shifted = tf.cast(energy, tf.float64) - self.energy_baseline(composition)
+        return shifted / self.energy_scale(composition)
+
+    def destandardize_energy(self, energy: Any, composition: Any) -> Any:
+        """Undo :meth:`standardize_energy`, (S,) float64 eV."""
+        scaled = tf.cast(energy, tf.float64) * self.energy_scale(composition)
+        return scaled + self.energy_baseline(composition)
+
+    def standardize_forces(self, forces: Any, atomic_numbers: Any) -> Any:
+        """Return ``F' = F / η_z``, (A, 3), in the dtype of the forces."""
+        forces = tf.convert_to_tensor(forces)
+        scale = self.force_scale_of(atomic_numbers)[:, None]
+        return forces / tf.cast(scale, forces.dtype)
+
+    def destandardize_forces(self, forces: Any, atomic_numbers: Any) -> Any:
+        """Undo :meth:`standardize_forces`, (A, 3) eV/Å."""
+        forces = tf.convert_to_tensor(forces)
+        scale = self.force_scale_of(atomic_numbers)[:, None]
+        return forces * tf.cast(scale, forces.dtype)
+
+    def standardize_virial(self, virial: Any, composition: Any) -> Any:
+        """Return ``W' = W / √(Σ n_z τ_z²)``, (S, 3, 3) float64."""
+        scale = self.virial_scale_of(composition)[:, None, None]
+        return tf.cast(virial, tf.float64) / scale
+
+    def destandardize_virial(self, virial: Any, composition: Any) -> Any:
+        """Undo :meth:`standardize_virial`, (S, 3, 3) float64 eV."""
+        scale = self.virial_scale_of(composition)[:, None, None]
+        return tf.cast(virial, tf.float64) * scale
+
+    def call(self, targets: dict[str, Any]) -> dict[str, Any]:
+        """Standardize the labels of packed targets, or undo it (``invert=True``)."""
+        self.require_adapted()
+        prefix = "destandardize" if self.invert else "standardize"
+        outputs = {}
+        for key, target in targets.items():
+            if key not in ("energy", "forces", "virial"):
+                raise ValueError(
+                    "`PESNormalization` standardizes the keys 'energy', 'forces' and "
+                    f"'virial'. Received: {key!r}."
+                )
+            change = getattr(self, f"{prefix}_{key}")
+            if key == "forces":
+                values, numbers, index = split_atom_target(target)
+                outputs[key] = atom_target(change(values, numbers), numbers, index)
+            else:
+                values, composition = split_structure_target(target)
+                outputs[key] = structure_target(
+                    change(values, composition), composition
+                )
+        return outputs
+
+    def compute_output_spec(self, targets: dict[str, Any]) -> dict[str, Any]:
+        """Return the specification of the inputs: nothing changes shape."""
+        return targets
+
+    def _known(self, composition: Any) -> Any:
+        """Return float64 counts; eagerly, raise for elements that were never seen."""
+        composition = tf.cast(composition, tf.float64)
+        if tf.executing_eagerly():
+            unseen = np.flatnonzero(
+                (self.seen.numpy() == 0) & (np.arange(NUMBER_OF_COLUMNS) > 0)
+            )
+            counts = composition.numpy()[..., unseen].reshape(-1, len(unseen))
+            if counts.any():
+                structure, column = np.argwhere(counts > 0)[0]
+                seen = join_symbols(np.flatnonzero(self.seen.numpy())) or "none"
+                culprit = join_symbols([unseen[column]])
+                raise ValueError(
+                    f"`PESNormalization` knows the elements {seen}. Received: "
+                    f"structure {structure} holds {culprit}. Adapt on a data set that "
+                    f"contains {culprit}, or pass `energy_mean` and `energy_variance` "
+                    "for it."
+                )
+        return composition
+
+    # -- serialization ------------------------------------------------------------
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments, and the statistics as they are now.
+
+        The statistics are part of the configuration, so that copies (``from_config``,
+        ``clone_model``, a loss in a saved file) are adapted as well.
+        """
+        config = {
+            **super().get_config(),
+            **{
+                name: None if np.isnan(given).all() else by_symbol(given)
+                for name, given in self._given.items()
+            },
+            "collective_variance": self._given_collective,
+            "size_law": self.size_law,
+            "per_element": self.per_element,
+            "prior_strength": self.prior_strength,
+            "robust": self.robust,
+            "isolated_atoms": self.isolated_atoms,
+            "invert": self.invert,
+        }
+        if self.is_adapted:
+            config["statistics"] = {
+                name: getattr(self, name).numpy().tolist() for name in _WEIGHTS
+            }
+        return config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "PESNormalization":
+        """Make a layer from what :meth:`get_config` returned."""
+        config = dict(config)
+        statistics = config.pop("statistics", None)
+        layer = cls(**config)
+        for name, value in (statistics or {}).items():
+            getattr(layer, name).assign(value)
+        return layer
+
+    def save_own_variables(self, store: Any) -> None:
+        """Store the statistics under their names."""
+        for name in _WEIGHTS:
+            store[name] = getattr(self, name).numpy()
+
+    def load_own_variables(self, store: Any) -> None:
+        """Load the statistics by name.
+
+        Raises:
+            ValueError: if one is missing.
+        """
+        missing = [name for name in _WEIGHTS if name not in store]
+        if missing:
+            raise ValueError(
+                f"A file of this layer holds {', '.join(_WEIGHTS)}. Received: one "
+                f"without {', '.join(missing)}. It was not written by this class."
+            )
+        for name in _WEIGHTS:
+            getattr(self, name).assign(np.asarray(store[name]))
+
+
+_WEIGHTS = {
+    "energy_mean": True,
+    "energy_variance": True,
+    "collective_variance": False,
+    "force_scale": True,
+    "virial_scale": True,
+    "seen": True,
+}
+"""Names of the weights, and whether they have one number per element."""
+
+
+def _check_given(values: NDArray, name: str) -> NDArray:
+    known = values[~np.isnan(values)]
+    positive = name != "energy_mean"
+    if not np.isfinite(known).all() or (positive and (known <= 0).any()):
+        raise ValueError(
+            f"`{name}` must be finite{' and positive' if positive else ''}. Received: "
+            f"{by_symbol(values)}."
+        )
+    return values
+
+
+def _without_padding(values: NDArray) -> NDArray:
+    return np.where(np.arange(NUMBER_OF_COLUMNS) > 0, values, 0.0)
+
+
+class _Progress:
+    """A Keras progress bar, or nothing."""
+
+    def __init__(self, batches: Any, steps: int | None, verbose: int | str) -> None:
+        if verbose == "auto":
+            verbose = int(sys.stdout.isatty())
+        target = steps
+        if target is None and hasattr(batches, "__len__"):
+            # A dataset of unknown cardinality has a length, but not to be asked for.
+            try:
+                target = len(batches)
+            except TypeError:
+                target = None
+        self.bar = (
+            keras.utils.Progbar(target, unit_name="batch") if int(verbose) else None
+        )
+        self.done = 0
+
+    def advance(self) -> None:
+        self.done += 1
+        if self.bar is not None:
+            self.bar.update(self.done, finalize=False)
+
+    def close(self) -> None:
+        if self.bar is not None and self.done:
+            self.bar.update(self.done, finalize=True)

@@ -1,0 +1,171 @@
+"""A network and its statistics as a potential: energies, forces and virials."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfpes.elements import by_atomic_number, by_symbol
+from tfpes.layers import PESNormalization
+from tfpes.targets import composition
+
+
+@keras.saving.register_keras_serializable(package="tfpes")
+class Potential(keras.Model):
+    """Total energies, forces and virials from unitless local energies.
+
+    With the network's output e_i and the statistics of the normalization,
+
+        E = Σ_i (μ_z + a_z e_i),   a_z = √(σ_z² + κ²),
+        F_i = -∂E/∂r_i,            W = -∂E/∂ε,
+
+    with all sums of energies in float64 and derivatives by differentiation inside the
+    compiled step. A fresh network thus starts at the right scale.
+
+    Args:
+        network: any Keras layer or model that maps ``inputs`` to one unitless number
+            per atom, (A,) or (A, 1), such as :class:`tfpes.models.SchNet`.
+        normalization: the adapted :class:`tfpes.layers.PESNormalization`. Its
+            statistics are weights of this model: saved, loaded and exported with it.
+        compute_virial: also return the virial.
+        reference_energies: energies of single atoms (symbol or Z to eV) that replace
+            μ_z as the baseline, for the elements given.
+        **kwargs: ``name``, ``dtype``, ``trainable``.
+
+    Call arguments:
+        inputs: dict of ``positions`` (A, 3) Å, ``atomic_numbers`` (A,),
+            ``structure_index`` (A,), ``cell`` (S, 3, 3) Å, ``edge_index`` (2, P),
+            ``edge_shift`` (P, 3).
+
+    Returns:
+        dict of ``energy`` (S,) float64 eV, ``forces`` (A, 3) eV/Å and, if asked for,
+        ``virial`` (S, 3, 3) float64 eV.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        normalization: PESNormalization,
+        compute_virial: bool = False,
+        reference_energies: Mapping[str | int, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Take the parts."""
+        super().__init__(**kwargs)
+        self.network = network
+        self.normalization = normalization
+        self.compute_virial = bool(compute_virial)
+        self.reference_energies = (
+            None
+            if reference_energies is None
+            else by_atomic_number(reference_energies, "reference_energies")
+        )
+
+    def build(self, input_shape: Any = None) -> None:
+        """Build the network by calling it on one atom with one edge to its image."""
+        if not self.network.built:
+            self.network(
+                {
+                    "positions": tf.zeros((1, 3)),
+                    "atomic_numbers": tf.ones((1,), tf.int32),
+                    "structure_index": tf.zeros((1,), tf.int32),
+                    "cell": 3.0 * tf.eye(3)[None],
+                    "edge_index": tf.zeros((2, 1), tf.int32),
+                    "edge_shift": tf.ones((1, 3)),
+                }
+            )
+        self.built = True
+
+    def call(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Return energies, forces and, if asked for, virials."""
+        numbers, cell = inputs["atomic_numbers"], inputs["cell"]
+        structure_index = inputs["structure_index"]
+        num_structures = cell.shape[0] or tf.shape(cell)[0]
+        atomic_scale = tf.gather(self.normalization.atomic_energy_scale(), numbers)
+        positions = inputs["positions"]
+        # A strain for each structure: its derivative is the virial.
+        strain = tf.zeros_like(cell)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(positions)
+            geometry = {"positions": positions}
+            if self.compute_virial:
+                tape.watch(strain)
+                geometry = _deform(inputs, strain)
+            local = self.network({**inputs, **geometry})
+            if local.shape.rank == 2:
+                local = local[:, 0]
+            # Structures are disjoint: the gradient of the sum is that of each.
+            scaled = tf.cast(local, positions.dtype) * tf.cast(
+                atomic_scale, positions.dtype
+            )
+            total = tf.reduce_sum(scaled)
+        sources = (positions, strain) if self.compute_virial else (positions,)
+        gradients = tape.gradient(
+            total, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+        counts = composition(numbers, structure_index, num_structures)
+        energy = self.baseline(counts) + tf.math.unsorted_segment_sum(
+            tf.cast(local, tf.float64) * atomic_scale, structure_index, num_structures
+        )
+        outputs = {"energy": energy, "forces": -tf.convert_to_tensor(gradients[0])}
+        if self.compute_virial:
+            symmetric = 0.5 * (gradients[1] + tf.linalg.matrix_transpose(gradients[1]))
+            outputs["virial"] = -tf.cast(symmetric, tf.float64)
+        return outputs
+
+    def baseline(self, composition: Any) -> Any:
+        """Return the energy of the atoms alone, ``Σ n_z μ_z``, (S,) float64 eV."""
+        mean = tf.convert_to_tensor(self.normalization.energy_mean)
+        if self.reference_energies is not None:
+            given = tf.constant(self.reference_energies)
+            mean = tf.where(tf.math.is_nan(given), mean, given)
+        return tf.linalg.matvec(composition, mean)
+
+    def export(
+        self, filepath: Any, format: str = "tf_saved_model", **kwargs: Any
+    ) -> None:
+        """Write a SavedModel that runs without tfpes; see :mod:`tfpes.export`.
+
+        Args:
+            filepath: a new folder.
+            format: ``"tf_saved_model"``, or another format of ``keras.Model.export``.
+            **kwargs: of ``keras.Model.export``, for another format.
+        """
+        if format != "tf_saved_model":
+            super().export(filepath, format=format, **kwargs)
+            return
+        # The exporter needs the finished model, so it cannot be imported above.
+        from tfpes.export import export_potential
+
+        export_potential(self, filepath)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments."""
+        given = self.reference_energies
+        return {
+            **super().get_config(),
+            "network": keras.saving.serialize_keras_object(self.network),
+            "normalization": keras.saving.serialize_keras_object(self.normalization),
+            "compute_virial": self.compute_virial,
+            "reference_energies": None if given is None else by_symbol(given),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Potential":
+        """Make a potential from what :meth:`get_config` returned."""
+        config = dict(config)
+        for part in ("network", "normalization"):
+            config[part] = keras.saving.deserialize_keras_object(config[part])
+        return cls(**config)
+
+
+def _deform(inputs: dict[str, Any], strain: Any) -> dict[str, Any]:
+    """Strain positions and cells by the symmetric part, ``r ← r + r ε``."""
+    strain = 0.5 * (strain + tf.linalg.matrix_transpose(strain))
+    positions, cell = inputs["positions"], inputs["cell"]
+    local = tf.gather(strain, inputs["structure_index"])
+    return {
+        "positions": positions + tf.reduce_sum(positions[:, :, None] * local, axis=1),
+        "cell": cell + tf.matmul(cell, strain),
+    }

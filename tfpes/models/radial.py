@@ -1,0 +1,91 @@
+"""Geometry of edges: vectors, distances, radial bases and cutoff functions."""
+
+import math
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+CUTOFF_FUNCTIONS = ("cosine", "polynomial")
+
+
+def edge_vectors(inputs: dict[str, Any]) -> Any:
+    """Return the vector from centre to neighbour of each edge, (P, 3), Å.
+
+    ``v = positions[j] + edge_shift @ cell - positions[i]``
+    """
+    centre, neighbour = inputs["edge_index"][0], inputs["edge_index"][1]
+    positions = inputs["positions"]
+    cell = tf.gather(inputs["cell"], tf.gather(inputs["structure_index"], centre))
+    shift = tf.reduce_sum(inputs["edge_shift"][:, :, None] * cell, axis=1)
+    return tf.gather(positions, neighbour) - tf.gather(positions, centre) + shift
+
+
+def safe_norm(vectors: Any) -> Any:
+    """Return lengths, (P,), with gradient 0 instead of NaN at length 0."""
+    squared = tf.reduce_sum(vectors**2, axis=-1)
+    return tf.sqrt(tf.maximum(squared, 1e-12))
+
+
+def cutoff_function(distance: Any, cutoff: float, kind: str = "cosine") -> Any:
+    """Switch interactions off smoothly at the cutoff.
+
+    With ``x = distance / cutoff < 1``, and 0 beyond:
+
+    - ``"cosine"``: ``(cos(π x) + 1) / 2``; value and slope are continuous (Behler,
+      J. Chem. Phys. 134, 074106 (2011)).
+    - ``"polynomial"``: ``1 - 28 x⁶ + 48 x⁷ - 21 x⁸``; value, slope and curvature are
+      continuous (Gasteiger et al., Directional Message Passing, ICLR 2020).
+
+    Args:
+        distance: (P,), Å.
+        cutoff: Å.
+        kind: ``"cosine"`` or ``"polynomial"``.
+
+    Returns:
+        (P,) from 1 to 0.
+
+    Raises:
+        ValueError: for an unknown kind.
+    """
+    if kind not in CUTOFF_FUNCTIONS:
+        raise ValueError(
+            f"`cutoff_function` must be one of {CUTOFF_FUNCTIONS}. Received: {kind!r}."
+        )
+    x = tf.minimum(distance / cutoff, 1.0)
+    if kind == "cosine":
+        return 0.5 * (tf.cos(math.pi * x) + 1.0)
+    return 1.0 - x**6 * (28.0 - 48.0 * x + 21.0 * x**2)
+
+
+@keras.saving.register_keras_serializable(package="tfpes")
+class GaussianBasis(keras.layers.Layer):
+    """Expand distances in Gaussians on an even grid from 0 to the cutoff.
+
+    ``g_k(d) = exp(-(d - c_k)² / (2 w²))`` with ``w = c_1 - c_0``
+    (Schütt et al., J. Chem. Phys. 148, 241722 (2018)).
+
+    Args:
+        size: number of Gaussians.
+        cutoff: Å.
+    """
+
+    def __init__(self, size: int, cutoff: float, **kwargs: Any) -> None:
+        """Remember the grid."""
+        super().__init__(**kwargs)
+        self.size = int(size)
+        self.cutoff = float(cutoff)
+
+    def build(self, input_shape: Any = None) -> None:
+        """There is nothing to build."""
+        self.built = True
+
+    def call(self, distance: Any) -> Any:
+        """Expand (P,) distances into (P, size)."""
+        centres = tf.cast(tf.linspace(0.0, self.cutoff, self.size), distance.dtype)
+        width = self.cutoff / (self.size - 1)
+        return tf.exp(-0.5 * ((distance[:, None] - centres) / width) ** 2)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments."""
+        return {**super().get_config(), "size": self.size, "cutoff": self.cutoff}

@@ -1,0 +1,164 @@
+"""SchNet: continuous-filter convolutions."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfpes.models.radial import (
+    CUTOFF_FUNCTIONS,
+    GaussianBasis,
+    cutoff_function,
+    edge_vectors,
+    safe_norm,
+)
+from tfpes.elements import NUMBER_OF_COLUMNS
+
+_LOG_2 = 0.6931471805599453
+
+
+def shifted_softplus(x: Any) -> Any:
+    """``ln(1 + eˣ) - ln 2``: smooth, and 0 at 0."""
+    return tf.math.softplus(x) - _LOG_2
+
+
+@keras.saving.register_keras_serializable(package="tfpes")
+class SchNet(keras.layers.Layer):
+    """A message-passing network with continuous-filter convolutions.
+
+    Each block updates the features of atom i with its neighbours j,
+
+        x_i ← x_i + MLP(Σ_j (A x_j) ∘ W(d_ij) f(d_ij)),
+
+    where the filter W is a two-layer network of the distance in a Gaussian basis and
+    f goes smoothly to 0 at the cutoff. A last MLP gives one number per atom. The
+    features of an element are independent of the others' (no element is special).
+
+    Args:
+        cutoff: radius of the neighbour lists, Å.
+        channels: features per atom.
+        blocks: number of updates.
+        basis_size: number of Gaussians.
+        cutoff_function: ``"cosine"`` or ``"polynomial"``.
+        **kwargs: ``name``, ``dtype``, ``trainable``.
+
+    Call arguments:
+        inputs: dict of ``positions`` (A, 3) Å, ``atomic_numbers`` (A,),
+            ``structure_index`` (A,), ``cell`` (S, 3, 3) Å, ``edge_index`` (2, P),
+            ``edge_shift`` (P, 3).
+
+    Returns:
+        (A,), one unitless local energy per atom.
+
+    Raises:
+        ValueError: for a cutoff, a size or a cutoff function that makes no sense.
+
+    Reference:
+        Schütt et al., SchNet - a deep learning architecture for molecules and
+        materials, J. Chem. Phys. 148, 241722 (2018).
+    """
+
+    def __init__(
+        self,
+        cutoff: float = 5.0,
+        channels: int = 64,
+        blocks: int = 3,
+        basis_size: int = 20,
+        cutoff_function: str = "cosine",
+        **kwargs: Any,
+    ) -> None:
+        """Create the sublayers."""
+        super().__init__(**kwargs)
+        if not cutoff > 0:
+            raise ValueError(f"`cutoff` must be positive (Å). Received: {cutoff}.")
+        if min(channels, blocks) < 1 or basis_size < 2:
+            raise ValueError(
+                "`channels` and `blocks` must be at least 1 and `basis_size` at least "
+                f"2. Received: {channels}, {blocks}, {basis_size}."
+            )
+        if cutoff_function not in CUTOFF_FUNCTIONS:
+            raise ValueError(
+                f"`cutoff_function` must be one of {CUTOFF_FUNCTIONS}. Received: "
+                f"{cutoff_function!r}."
+            )
+        self.cutoff = float(cutoff)
+        self.channels = int(channels)
+        self.blocks = int(blocks)
+        self.basis_size = int(basis_size)
+        self.cutoff_function = cutoff_function
+        dtype = self.dtype_policy
+
+        def dense(units: int, name: str, **options: Any) -> keras.layers.Dense:
+            return keras.layers.Dense(units, name=name, dtype=dtype, **options)
+
+        self.basis = GaussianBasis(basis_size, cutoff, dtype=dtype)
+        self.embedding = keras.layers.Embedding(
+            NUMBER_OF_COLUMNS, channels, embeddings_initializer="normal", dtype=dtype
+        )
+        self.filters = [
+            [
+                dense(channels, f"filter_{b}_0", activation=shifted_softplus),
+                dense(channels, f"filter_{b}_1"),
+            ]
+            for b in range(blocks)
+        ]
+        self.mixers = [
+            dense(channels, f"mix_{b}", use_bias=False) for b in range(blocks)
+        ]
+        self.updates = [
+            [
+                dense(channels, f"update_{b}_0", activation=shifted_softplus),
+                dense(channels, f"update_{b}_1"),
+            ]
+            for b in range(blocks)
+        ]
+        self.readout = [
+            dense(max(channels // 2, 1), "readout_0", activation=shifted_softplus),
+            dense(1, "readout_1", use_bias=False),
+        ]
+
+    def build(self, input_shape: Any = None) -> None:
+        """Create all weights; their shapes do not depend on the input."""
+        features = (None, self.channels)
+        self.embedding.build((None,))
+        for first, second in self.filters:
+            first.build((None, self.basis_size))
+            second.build(features)
+        for mixer in self.mixers:
+            mixer.build(features)
+        for first, second in self.updates:
+            first.build(features)
+            second.build(features)
+        self.readout[0].build(features)
+        self.readout[1].build((None, self.readout[0].units))
+        self.built = True
+
+    def call(self, inputs: dict[str, Any]) -> Any:
+        """Return one unitless local energy per atom, (A,)."""
+        centre, neighbour = inputs["edge_index"][0], inputs["edge_index"][1]
+        numbers = inputs["atomic_numbers"]
+        num_atoms = numbers.shape[0] or tf.shape(numbers)[0]
+        distance = safe_norm(edge_vectors(inputs))
+        basis = self.basis(distance)
+        switch = cutoff_function(distance, self.cutoff, self.cutoff_function)[:, None]
+        switch = tf.cast(switch, self.compute_dtype)
+        features = self.embedding(numbers)
+        for block in range(self.blocks):
+            first, second = self.filters[block]
+            filters = second(first(basis)) * switch
+            mixed = tf.gather(self.mixers[block](features), neighbour)
+            message = tf.math.unsorted_segment_sum(mixed * filters, centre, num_atoms)
+            first, second = self.updates[block]
+            features = features + second(first(message))
+        return self.readout[1](self.readout[0](features))[:, 0]
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments."""
+        return {
+            **super().get_config(),
+            "cutoff": self.cutoff,
+            "channels": self.channels,
+            "blocks": self.blocks,
+            "basis_size": self.basis_size,
+            "cutoff_function": self.cutoff_function,
+        }

@@ -1,0 +1,144 @@
+"""What the estimators return."""
+
+from __future__ import annotations
+
+import dataclasses
+from fractions import Fraction
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+SizeLaw = Literal["independent", "collective", "auto"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LawFit:
+    """The fit of one size law.
+
+    Args:
+        variance: ``sigma²`` of the elements seen, in the order of their numbers,
+            eV², shape (T,).
+        pooled_variance: one ``sigma²`` for all elements, the centre of the prior.
+        collective_variance: ``kappa²``, eV².
+        collective_error: standard error of ``kappa²``, NaN where it is not free.
+        log_likelihood: restricted, at the fit, without the prior.
+        objective: what the solver minimised, prior included.
+        iterations: of the solver.
+        converged: whether it reached its tolerance.
+    """
+
+    variance: NDArray[np.float64]
+    pooled_variance: float
+    collective_variance: float
+    collective_error: float
+    log_likelihood: float
+    objective: float
+    iterations: int
+    converged: bool
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EnergyFit:
+    """Mean and variance of the energy: result of `fit_energy`.
+
+    Arrays are indexed by atomic number and have shape (119,).
+
+    Args:
+        mean: ``mu``, eV; the reference for elements never seen, 0 for padding.
+        variance: ``sigma²``, eV²; the pooled one for elements never seen.
+        collective_variance: ``kappa²``, eV²; 0 under the independent law.
+        seen: elements in the data.
+        given_mean: elements whose mean was given.
+        given_variance: elements whose variance was given.
+        size_law: the law used, ``"independent"`` or ``"collective"``.
+        degenerate: the energies are exactly linear in the composition (or there is
+            nothing left to estimate a spread from); the variances are then 1.
+        rank: number of combinations of elements that the data determine.
+        undetermined: combinations that they do not, {atomic number: coefficient}:
+            adding any multiple to ``mu`` changes no prediction.
+        ill_conditioned: further combinations lost in rounding.
+        pooled_variance: one ``sigma²`` for all elements, eV².
+        reference: energy of an atom from which ``mu`` departs, eV, shape (119,).
+        structures: sum of weights.
+        compositions: number of distinct compositions.
+        leverage: degrees of freedom that the mean takes from each row of the table.
+        laws: fits of each law, by name; empty if degenerate.
+        isolated_included: whether isolated atoms are part of the data.
+        clipped: structures that a robust fit pulled in; 0 otherwise.
+    """
+
+    mean: NDArray[np.float64]
+    variance: NDArray[np.float64]
+    collective_variance: float
+    seen: NDArray[np.bool_]
+    given_mean: NDArray[np.bool_]
+    given_variance: NDArray[np.bool_]
+    size_law: str
+    degenerate: bool
+    rank: int
+    undetermined: list[dict[int, Fraction]]
+    ill_conditioned: int
+    pooled_variance: float
+    reference: NDArray[np.float64]
+    structures: float
+    compositions: int
+    leverage: NDArray[np.float64]
+    laws: dict[str, LawFit]
+    isolated_included: bool
+    clipped: int = 0
+
+    def __repr__(self) -> str:
+        """Return a summary; the arrays are too wide to print."""
+        kappa = float(np.sqrt(self.collective_variance))
+        return (
+            f"<EnergyFit: {int(self.seen.sum())} elements, rank {self.rank}, "
+            f"{self.compositions} compositions, {self.size_law} law, "
+            f"kappa {kappa:.4g}{', degenerate' if self.degenerate else ''}>"
+        )
+
+    @property
+    def part(self) -> bool | None:
+        """Part of the table that was fitted, as `CompositionTable.rows` takes it."""
+        return None if self.isolated_included else False
+
+    @property
+    def iterations(self) -> int:
+        """Iterations of the solver, for the law used."""
+        return self.laws[self.size_law].iterations if self.laws else 0
+
+    @property
+    def converged(self) -> bool:
+        """Whether the solver reached its tolerance."""
+        return all(law.converged for law in self.laws.values())
+
+    @property
+    def log_likelihood(self) -> dict[str, float]:
+        """Restricted log-likelihood of each law."""
+        return {name: law.log_likelihood for name, law in self.laws.items()}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ScaleFit:
+    """Scale of forces or virials: result of `fit_forces` and `fit_virial`.
+
+    ``np.asarray(fit)`` is its `scale`.
+
+    Args:
+        scale: ``eta`` (eV/Å) or ``tau`` (eV), shape (119,); the pooled one for
+            elements without labels.
+        seen: elements with labels, shape (119,).
+        pooled_scale: one scale for all elements.
+        degenerate: there are no labels or all are zero; the scales are then 1.
+        iterations: of the solver, 0 for forces.
+    """
+
+    scale: NDArray[np.float64]
+    seen: NDArray[np.bool_]
+    pooled_scale: float
+    degenerate: bool
+    iterations: int = 0
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray:
+        """Return `scale`."""
+        return np.array(self.scale, dtype)
