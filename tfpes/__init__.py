@@ -4,7 +4,16 @@ import importlib.util
 
 __version__ = "0.1.0"
 
-__all__ = ["data", "layers", "losses", "metrics", "models", "statistics", "targets"]
+__all__ = [
+    "Calculator",
+    "data",
+    "layers",
+    "losses",
+    "metrics",
+    "models",
+    "statistics",
+    "targets",
+]
 
 from tfpes import statistics
 
@@ -12,3 +21,4 @@ from tfpes import statistics
 # can be: Keras finds the classes of a `.keras` file only after they are registered.
 if importlib.util.find_spec("tensorflow") is not None:
     from tfpes import data, layers, losses, metrics, models, targets
+    from tfpes.calculator import Calculator

@@ -3,6 +3,7 @@
 import numpy as np
 import vesin
 from ase import Atoms
+from ase.cell import Cell
 from numpy.typing import NDArray
 
 MINIMUM_DISTANCE = 0.1
@@ -27,7 +28,8 @@ def neighbour_list(
 
     Raises:
         ValueError: for positions or a cell that are not finite, a periodic direction
-            without a lattice vector, or atoms on top of each other.
+            without a lattice vector, lattice vectors in one plane, or atoms on top of
+            each other.
     """
     positions, cell, pbc = atoms.positions, atoms.cell.array, atoms.pbc
     if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
@@ -37,7 +39,9 @@ def neighbour_list(
             raise ValueError("A periodic direction needs a lattice vector.")
         # vesin takes lattice vectors in all directions; ASE makes those that miss.
         if not pbc.all():
-            cell = atoms.cell.complete().array
+            cell = Cell(cell * pbc[:, None]).complete().array
+        if abs(np.linalg.det(cell)) < 1e-9 * np.linalg.norm(cell, axis=1).prod():
+            raise ValueError("Lattice vectors must span a volume.")
     neighbours = vesin.NeighborList(
         cutoff=cutoff, full_list=True, sorted=True, n_threads=1
     )

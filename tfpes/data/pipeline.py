@@ -56,6 +56,19 @@ def batches(
     return dataset.prefetch(4)
 
 
+def ordered_batches(
+    structures: Structures, batch_size: int
+) -> tuple[tf.data.Dataset, NDArray[np.int64]]:
+    """Return unshuffled batches, and which structures each of them holds.
+
+    Returns:
+        The dataset of ``(inputs, targets)``, and (B, batch_size) indices of
+        structures in the order in which a batch holds them, -1 for none.
+    """
+    dataset = batches(structures, batch_size, shuffle=False, seed=None, labels=())
+    return dataset, _Plan(structures, batch_size, shuffle=False, seed=0).fixed
+
+
 def padding(structures: Structures, batch_size: int, shuffle: bool) -> Padding:
     """Measure the padding over an epoch; see :meth:`Structures.padding`."""
     plan = _Plan(structures, batch_size, shuffle, seed=0)

@@ -104,13 +104,18 @@ class Structures:
         )
 
     def split(
-        self, fractions: Sequence[float], seed: int = 0
+        self,
+        fractions: Sequence[float],
+        seed: int = 0,
+        cover_elements: bool = False,
     ) -> tuple["Structures", ...]:
         """Divide at random.
 
         Args:
             fractions: the share of each part; they sum to at most 1.
             seed: of the shuffle.
+            cover_elements: move structures with elements that the first part would
+                lack into it.
 
         Returns:
             One ``Structures`` for each fraction, disjoint, none of them empty.
@@ -119,7 +124,7 @@ class Structures:
             ValueError: if the fractions do not make sense, or a part would be empty.
         """
         shares = np.asarray(fractions, dtype=float)
-        if shares.ndim != 1 or not len(shares) or (shares <= 0).any():
+        if shares.ndim != 1 or not len(shares) or not (shares > 0).all():
             raise ValueError(
                 f"`fractions` must be positive numbers. Received: {fractions}."
             )
@@ -129,18 +134,34 @@ class Structures:
                 f"sum to {shares.sum():g}."
             )
         ends = np.round(np.cumsum(shares) * len(self)).astype(int)
-        starts = np.concatenate([[0], ends[:-1]])
-        if (ends <= starts).any():
+        # Small parts get one structure, at the expense of the first.
+        counts = np.maximum(np.diff(ends, prepend=0), 1)
+        counts[0] -= max(counts.sum() - len(self), 0)
+        order = np.random.default_rng(seed).permutation(len(self))
+        parts = np.split(order, np.cumsum(counts))[: len(counts)]
+        if cover_elements:
+            parts = self._cover_elements(parts)
+        if counts[0] < 1 or min(map(len, parts)) == 0:
             raise ValueError(
                 f"Each part of a split needs at least one structure. Received: "
-                f"{len(self)} structures and `fractions` {fractions}. Use more "
+                f"{len(self)} structures and `fractions` {tuple(fractions)}, which "
+                f"leaves parts of {[len(part) for part in parts]}. Use more "
                 "structures or fewer parts."
             )
-        order = np.random.default_rng(seed).permutation(len(self))
-        return tuple(
-            self[np.sort(order[start:end])]
-            for start, end in zip(starts, ends, strict=True)
-        )
+        return tuple(self[np.sort(part)] for part in parts)
+
+    def _cover_elements(self, parts: list[NDArray]) -> list[NDArray]:
+        """Move structures with elements that the first part lacks into it."""
+        elements = np.split(self.atomic_numbers, self.atom_offsets[1:-1])
+        covered = set().union(*(elements[s].tolist() for s in parts[0]))
+        moved: list[int] = []
+        for part in parts[1:]:
+            for s in part:
+                if not covered.issuperset(elements[s].tolist()):
+                    covered.update(elements[s].tolist())
+                    moved.append(int(s))
+        rest = [np.setdiff1d(part, moved) for part in parts[1:]]
+        return [np.append(parts[0], np.array(moved, dtype=int)), *rest]
 
     def batches(
         self,

@@ -442,7 +442,12 @@ class PESNormalization(keras.layers.Layer):
         Raises:
             ValueError: if one is missing.
         """
-        missing = [name for name in _WEIGHTS if name not in store]
+        stored = set(store.keys())
+        if not stored and self.is_adapted:
+            # Keras stores a layer that a model and its losses share only once; the
+            # copy of a loss has its statistics from its configuration.
+            return
+        missing = [name for name in _WEIGHTS if name not in stored]
         if missing:
             raise ValueError(
                 f"A file of this layer holds {', '.join(_WEIGHTS)}. Received: one "

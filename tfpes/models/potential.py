@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfpes.elements import by_atomic_number, by_symbol
 from tfpes.layers import PESNormalization
+from tfpes.losses.losses import StandardizedLoss
 from tfpes.targets import composition
 
 
@@ -79,6 +80,12 @@ class Potential(keras.Model):
 
     def call(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Return energies, forces and, if asked for, virials."""
+        return self.evaluate_inputs(inputs, self.compute_virial)
+
+    def evaluate_inputs(
+        self, inputs: dict[str, Any], compute_virial: bool
+    ) -> dict[str, Any]:
+        """Do what a call does, with or without virials."""
         numbers, cell = inputs["atomic_numbers"], inputs["cell"]
         structure_index = inputs["structure_index"]
         num_structures = cell.shape[0] or tf.shape(cell)[0]
@@ -89,7 +96,7 @@ class Potential(keras.Model):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(positions)
             geometry = {"positions": positions}
-            if self.compute_virial:
+            if compute_virial:
                 tape.watch(strain)
                 geometry = _deform(inputs, strain)
             local = self.network({**inputs, **geometry})
@@ -100,7 +107,7 @@ class Potential(keras.Model):
                 atomic_scale, positions.dtype
             )
             total = tf.reduce_sum(scaled)
-        sources = (positions, strain) if self.compute_virial else (positions,)
+        sources = (positions, strain) if compute_virial else (positions,)
         gradients = tape.gradient(
             total, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
@@ -109,7 +116,7 @@ class Potential(keras.Model):
             tf.cast(local, tf.float64) * atomic_scale, structure_index, num_structures
         )
         outputs = {"energy": energy, "forces": -tf.convert_to_tensor(gradients[0])}
-        if self.compute_virial:
+        if compute_virial:
             symmetric = 0.5 * (gradients[1] + tf.linalg.matrix_transpose(gradients[1]))
             outputs["virial"] = -tf.cast(symmetric, tf.float64)
         return outputs
@@ -139,6 +146,14 @@ class Potential(keras.Model):
         from tfpes.export import export_potential
 
         export_potential(self, filepath)
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compile as before; the losses read the statistics of this model again."""
+        super().compile_from_config(config)
+        losses = self.loss.values() if isinstance(self.loss, dict) else [self.loss]
+        for loss in losses:
+            if isinstance(loss, StandardizedLoss):
+                loss.normalization = self.normalization
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments."""

@@ -63,7 +63,7 @@ def energy_warnings(
             "The energies are exactly linear in the composition, or there are no more "
             "structures than means to fit: no spread is left to estimate. Variances "
             "were set to 1 eV², so energy losses are in eV² and not standardized. "
-            "Add data, or pass `energy_variance`."
+            "Add data, or pass `energy_variance`." + _light_weights(table, fit)
         )
     rare = rare_elements(table, fit)
     if rare:
@@ -92,6 +92,18 @@ def energy_warnings(
             "report the data set."
         )
     return found + _shape_warnings(fit, moments, exponent)
+
+
+def _light_weights(table: CompositionTable, fit: EnergyFit) -> str:
+    number = int(table.structures)
+    if fit.isolated_included:
+        number += table.isolated_structures
+    if fit.structures >= number:
+        return ""
+    return (
+        f" The weights of {number} structures add up to {fit.structures:.4g}; they "
+        "count as frequencies, so scale them to a mean of 1."
+    )
 
 
 def _shape_warnings(

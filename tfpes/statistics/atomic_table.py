@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -85,14 +86,14 @@ class AtomicTable:
             weight = None if weight is None else weight[used]
         number = number.astype(np.intp, copy=False)
         square = np.einsum("ij,ij->i", force, force)
-        labels: int | NDArray = 3
+        labels: Any = 3
         atoms = _count(number)
         if np.isnan(square).any():
             present = ~np.isnan(force)
             force = np.where(present, force, 0.0)
             square = np.einsum("ij,ij->i", force, force)
             labels = present.sum(axis=1)
-            labelled = _count(number, present.any(axis=1))
+            labelled = _count(number, labels > 0)
             self.missing += (atoms - labelled).astype(np.int64)
             atoms = labelled
         self.atoms += atoms.astype(np.int64)

@@ -30,13 +30,13 @@ from tfpes.statistics.storage import (
     save_state,
 )
 from tfpes.statistics.table_part import (
+    KIND,
     ROW_ARRAYS,
     TablePart,
     rows_from_state,
     rows_state,
 )
 
-KIND = "CompositionTable"
 COUNTERS = ("received", "missing", "weightless", "empty")
 
 

@@ -11,11 +11,13 @@ from scipy import stats
 
 from tfpes.statistics.design import Design
 from tfpes.statistics.fits import EnergyFit
-from tfpes.statistics.mean import centre
+from tfpes.statistics.mean import centre, solve_mean
 from tfpes.statistics.rows import M3, M4, Rows
 
 # Exponents beyond these are no measurement.
 EXPONENT_RANGE = (-20.0, 20.0)
+MOST_PASSES = 20
+TINY = float(np.finfo(float).tiny)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,41 +117,61 @@ def size_exponent(rows: Rows, fit: EnergyFit) -> SizeExponent | None:
 
     Maximises the same restricted normal likelihood as the fit, $\sum_c (k_c-h_c)\ln
     s_c^2 + R_c/s_c^2$, over $c$ and $p$: convex, and with $c$ eliminated a monotone
-    equation in $p$. Unlike a regression of $\ln r^2$ it needs no single residuals
-    and is not ruled by the smallest of them. The interval takes the compositions as
-    the independent units (sandwich, Student's t).
+    equation in $p$. Mean and leverages follow by least squares with the same
+    variance. Unlike a regression of $\ln r^2$ it needs no single residuals and is
+    not ruled by the smallest of them. The interval takes the compositions as the
+    independent units (sandwich, Student's t).
 
     Returns:
-        None if there are fewer than three compositions, or one size.
+        None if there are not more than two compositions left after the means, or all
+        structures have one size.
     """
     size = rows.size
-    if len(rows) < 3 or size.min() == size.max() or fit.degenerate:
+    units = len(rows)
+    if fit.degenerate or units - fit.rank < 3 or size.min() == size.max():
         return None
-    deviation, _ = residuals(rows, fit)
-    squared = rows.squared_deviations + rows.weight * deviation**2
-    freedom = np.maximum(rows.weight - fit.leverage, 0.0)
-    total = freedom.sum()
-    if total <= 0 or not np.any(squared[freedom > 0] > 0):
-        return None
+    target, _ = residuals(rows, fit)
+    design = Design(rows.matrix(rows.elements()))
     x = np.log(size)
-    x = x - np.sum(freedom * x) / total
+    x -= np.average(x, weights=rows.weight)
+    exponent, change = 1.0, np.inf
+    for _ in range(MOST_PASSES):
+        weight = rows.weight * np.exp(-exponent * x)
+        mean = solve_mean(design, fit.basis, target, weight)
+        squared = rows.squared_deviations + rows.weight * mean.residual**2
+        freedom = np.maximum(rows.weight - mean.leverage, 0.0)
+        found = _exponent(x, squared, freedom)
+        if found is None:
+            return None
+        exponent, change = found, abs(found - exponent)
+        if change < 1e-4:
+            break
+    ratio = squared * np.exp(-exponent * x)
+    ratio *= freedom.sum() / ratio.sum()
+    columns = np.stack([np.ones_like(x), x])
+    bread = np.linalg.pinv((columns * ratio) @ columns.T, hermitian=True)
+    score = columns * (freedom - ratio)
+    left = units - fit.rank
+    covariance = bread @ (score @ score.T) @ bread * units / left
+    margin = float(stats.t.ppf(0.975, left) * np.sqrt(covariance[1, 1]))
+    return SizeExponent(exponent, exponent - margin, exponent + margin)
+
+
+def _exponent(
+    x: NDArray[np.float64],
+    squared: NDArray[np.float64],
+    freedom: NDArray[np.float64],
+) -> float | None:
+    """Return the exponent of ``exp(x)`` that maximises the likelihood, or None."""
+    average = np.sum(freedom * x) / freedom.sum()
 
     def excess(exponent: float) -> float:
-        # Largest exponent term taken out: N^p overflows for large sizes.
+        # Largest term taken out: N^p overflows for large sizes.
         scaled = -exponent * x
         share = squared * np.exp(scaled - scaled.max())
-        return float(np.sum(share * x) / np.sum(share))
+        return float(np.sum(share * (x - average)) / max(np.sum(share), TINY))
 
     low, high = EXPONENT_RANGE
     if excess(low) * excess(high) >= 0:
         return None
-    exponent = float(scipy.optimize.brentq(excess, low, high, xtol=1e-12))
-    model = np.exp(exponent * x)
-    ratio = squared / (model * np.sum(squared / model) / total)
-    columns = np.stack([np.ones_like(x), x])
-    bread = np.linalg.pinv((columns * ratio) @ columns.T, hermitian=True)
-    score = columns * (freedom - ratio)
-    units = len(rows)
-    covariance = bread @ (score @ score.T) @ bread * units / (units - 2)
-    margin = float(stats.t.ppf(0.975, units - 2) * np.sqrt(covariance[1, 1]))
-    return SizeExponent(exponent, exponent - margin, exponent + margin)
+    return float(scipy.optimize.brentq(excess, low, high, xtol=1e-12))

@@ -18,7 +18,7 @@ from tfpes.statistics.robust import (
     single_structures,
     winsorise,
 )
-from tfpes.statistics.rows import Rows, group_index
+from tfpes.statistics.rows import Rows
 
 ROUNDING = float(np.finfo(np.float64).eps)
 
@@ -105,7 +105,8 @@ def fit_energy(
         collective_variance,
     )
     include = isolated_atoms == "include"
-    rows = table.rows(isolated=None if include else False)
+    part = None if include else False
+    rows = table.rows(isolated=part)
     if not len(rows):
         raise _empty(table)
     structures = (
@@ -141,8 +142,6 @@ def _fit_robust(
         fit = estimate(pulled, options, fit.isolated_included)
         if fit.degenerate:
             break
-    # Leverages per composition, as without `robust`.
-    owner = group_index(rows, structures)
     free = ~fit.given_variance
     variance = np.where(free, fit.variance / CONSISTENCY, fit.variance)
     kappa = fit.collective_variance
@@ -154,6 +153,5 @@ def _fit_robust(
             kappa / CONSISTENCY if options.collective_variance is None else kappa
         ),
         compositions=len(rows),
-        leverage=np.bincount(owner, fit.leverage, len(rows)).astype(np.float64),
         clipped=clipped,
     )

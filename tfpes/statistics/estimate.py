@@ -109,7 +109,7 @@ def estimate(rows: Rows, options: Options, isolated_included: bool) -> EnergyFit
         reference=full_reference,
         structures=float(weight.sum()),
         compositions=len(rows),
-        leverage=mean.leverage,
+        basis=basis,
         laws=laws,
         isolated_included=isolated_included,
     )

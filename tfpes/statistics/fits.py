@@ -19,7 +19,7 @@ class LawFit:
     Args:
         variance: ``sigma²`` of the elements seen, in the order of their numbers,
             eV², shape (T,).
-        pooled_variance: one ``sigma²`` for all elements, the centre of the prior.
+        pooled_variance: one ``sigma²`` for all elements.
         collective_variance: ``kappa²``, eV².
         collective_error: standard error of ``kappa²``, NaN where it is not free.
         log_likelihood: restricted, at the fit, without the prior.
@@ -62,7 +62,7 @@ class EnergyFit:
         reference: energy of an atom from which ``mu`` departs, eV, shape (119,).
         structures: sum of weights.
         compositions: number of distinct compositions.
-        leverage: degrees of freedom that the mean takes from each row of the table.
+        basis: combinations of the elements seen that are fitted, shape (T, rank).
         laws: fits of each law, by name; empty if degenerate.
         isolated_included: whether isolated atoms are part of the data.
         clipped: structures that a robust fit pulled in; 0 otherwise.
@@ -83,7 +83,7 @@ class EnergyFit:
     reference: NDArray[np.float64]
     structures: float
     compositions: int
-    leverage: NDArray[np.float64]
+    basis: NDArray[np.float64]
     laws: dict[str, LawFit]
     isolated_included: bool
     clipped: int = 0

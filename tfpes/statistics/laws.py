@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from tfpes.statistics.design import Design
 from tfpes.statistics.fits import LawFit
-from tfpes.statistics.variance import FLOOR, Point, Problem, solve_variance
+from tfpes.statistics.objective import Point, Problem
+from tfpes.statistics.variance import FLOOR, solve_variance
 
 # Least sigma² beside a kappa² that may take all the spread, in units of the pooled one.
 COLLECTIVE_FLOOR = 1e-4
@@ -49,8 +50,8 @@ def fit_law(
 ) -> tuple[LawFit, Point]:
     """Fit the variances of one law.
 
-    First one variance for all elements (and kappa² if free), then each of its own
-    with the prior centred at the first.
+    First one variance for all elements, which centres the prior; then one and kappa²,
+    if that is free, to start from; then each element its own.
 
     Args:
         data: what to explain.
@@ -67,6 +68,7 @@ def fit_law(
     any_free = bool(free.any())
     size = data.design.predict(np.ones(free.size))
     mean_size = np.sum(data.weight * size) / data.weight.sum()
+    floor = COLLECTIVE_FLOOR if collective or fixed_collective else FLOOR
     known = np.where(free, 0.0, data.given / unit)
     fixed = fixed_collective / unit
     problem = Problem(
@@ -80,7 +82,7 @@ def fit_law(
         atom_offset=fixed * mean_size,
         restricted=data.restricted,
     )
-    solution = solve_variance(problem, np.ones(int(any_free)), FLOOR)
+    solution = solve_variance(problem, np.ones(int(any_free)), floor)
     pooled = solution.point.unknowns[0] if any_free else np.mean(known)
     centre = float(pooled + fixed * mean_size)
     converged = solution.converged
@@ -89,7 +91,7 @@ def fit_law(
         # Half of the spread to each in structures of mean size.
         start = np.append(np.full(int(any_free), 0.5), 0.5) * pooled
         start[-1] /= mean_size
-        solution = solve_variance(problem, start, COLLECTIVE_FLOOR)
+        solution = solve_variance(problem, start, floor)
         pooled = solution.point.unknowns[0] if any_free else pooled
         converged &= solution.converged
     if data.per_element and any_free:
@@ -99,9 +101,7 @@ def fit_law(
         )
         start = np.full(groups.shape[1], pooled)
         start = np.append(start, solution.point.unknowns[1:])
-        solution = solve_variance(
-            problem, start, COLLECTIVE_FLOOR if collective else FLOOR
-        )
+        solution = solve_variance(problem, start, floor)
         converged &= solution.converged
     point = solution.point
     count = problem.groups.shape[1]

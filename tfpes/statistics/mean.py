@@ -74,12 +74,14 @@ class MeanFit:
         coefficient: shape (T,).
         residual: ``y - n @ coefficient``, shape (U,).
         leverage: degrees of freedom that the mean takes from each row, shape (U,).
+        inverse: of the Gram matrix, within the determined space, shape (T, T).
         log_determinant: of the Gram matrix in the determined space.
     """
 
     coefficient: NDArray[np.float64]
     residual: NDArray[np.float64]
     leverage: NDArray[np.float64]
+    inverse: NDArray[np.float64]
     log_determinant: float
 
 
@@ -98,8 +100,9 @@ def solve_mean(
         weight: ``k / s²``, shape (U,).
     """
     if not basis.shape[1]:
-        none = np.zeros(design.rows)
-        return MeanFit(np.zeros(design.columns), target, none, 0.0)
+        columns = design.columns
+        none, flat = np.zeros(design.rows), np.zeros((columns, columns))
+        return MeanFit(np.zeros(columns), target, none, flat, 0.0)
     gram = basis.T @ design.gram(weight) @ basis
     scale = 1 / np.sqrt(np.diag(gram))
     value, vector = np.linalg.eigh(gram * np.outer(scale, scale))
@@ -113,6 +116,5 @@ def solve_mean(
         coefficient = coefficient + root @ (root.T @ design.adjoint(weight * residual))
         residual = target - design.predict(coefficient)
     log_determinant = float(np.sum(np.log(value)) - 2 * np.sum(np.log(scale)))
-    return MeanFit(
-        coefficient, residual, weight * design.quadratic(inverse), log_determinant
-    )
+    leverage = weight * design.quadratic(inverse)
+    return MeanFit(coefficient, residual, leverage, inverse, log_determinant)

@@ -209,12 +209,6 @@ def sort_rows(rows: Rows) -> Rows:
     return _sort(rows)[0] if len(rows) else rows
 
 
-def group_index(rows: Rows, structures: Rows) -> NDArray[np.intp]:
-    """Return the row of each structure; both sorted, every composition in both."""
-    _, repeated = _sort(structures)
-    return np.cumsum(~repeated) - 1
-
-
 def group_rows(rows: Rows) -> Rows:
     """Merge rows of equal composition and return them in the canonical order.
 

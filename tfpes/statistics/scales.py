@@ -10,7 +10,8 @@ from tfpes.statistics.atomic_table import AtomicTable
 from tfpes.statistics.composition_table import CompositionTable
 from tfpes.statistics.design import Design
 from tfpes.statistics.fits import ScaleFit
-from tfpes.statistics.variance import FLOOR, Problem, solve_variance
+from tfpes.statistics.objective import Problem
+from tfpes.statistics.variance import FLOOR, solve_variance
 
 # xx, yy, zz, yz, xz, xy.
 COMPONENTS = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])

@@ -42,7 +42,8 @@ def load_state(path: str | os.PathLike[str]) -> dict[str, NDArray]:
         ValueError: if it is no npz file, or a damaged one.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # NumPy leaves a damaged file open if it is given the path.
+        with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise

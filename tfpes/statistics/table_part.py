@@ -13,6 +13,7 @@ from tfpes.statistics.storage import damaged
 
 # Rows wait unmerged up to this many, so that many small batches cost one sort.
 PENDING_ROWS = 65536
+KIND = "CompositionTable"
 ROW_ARRAYS = ("start", "element", "count", "moments")
 
 

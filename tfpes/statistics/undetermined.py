@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -62,18 +63,38 @@ def _primitive(vector: list[int]) -> list[int]:
 
 def _row_that_sees(matrix: scipy.sparse.csr_array, vector: list[int]) -> int | None:
     """Return a row with a non-zero, preferably small, product, or None."""
-    magnitude = [float(abs(value)) for value in vector]
-    if np.max(matrix @ np.array(magnitude), initial=0.0) < EXACT:
+    largest = max(abs(value) for value in vector)
+    size = int(np.max(matrix.sum(axis=1), initial=0.0))
+    if largest * size < EXACT:
         product = np.abs(matrix @ np.array(vector, np.float64))
         seen = np.flatnonzero(product)
         # Small pivots keep the integers small.
         return int(seen[np.argmin(product[seen])]) if seen.size else None
-    for row in range(matrix.shape[0]):
-        entries = slice(matrix.indptr[row], matrix.indptr[row + 1])
-        pairs = zip(matrix.indices[entries], matrix.data[entries], strict=True)
-        if _dot([(int(j), int(n)) for j, n in pairs], vector):
-            return row
-    return None
+    # Beyond that, exactly by remainders: a number below the product of some primes
+    # is zero if it is zero modulo each of them.
+    covered = 1
+    for prime in _primes():
+        entries = matrix.data.astype(np.int64) % prime
+        values = np.array([value % prime for value in vector], np.int64)
+        terms = entries * values[matrix.indices] % prime
+        parts = (terms, matrix.indices, matrix.indptr)
+        total = scipy.sparse.csr_array(parts, matrix.shape).sum(axis=1) % prime
+        seen = np.flatnonzero(total)
+        if seen.size:
+            return int(seen[0])
+        covered *= prime
+        if covered > largest * size:
+            return None
+    raise AssertionError  # pragma: no cover
+
+
+def _primes() -> Iterator[int]:
+    """Yield primes from the greatest whose products fit in 64 bits, downwards."""
+    limit = 2**31
+    small = np.arange(3, math.isqrt(limit) + 1, 2)
+    for candidate in range(limit - 1, 3, -2):
+        if np.all(candidate % small):
+            yield candidate
 
 
 def _reduced(vectors: list[list[int]]) -> list[list[Fraction]]:

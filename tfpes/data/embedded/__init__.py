@@ -1,4 +1,33 @@
-"""Embedded data sets, made by us."""
+"""Embedded data sets, made by us: small enough to ship, hard enough to learn from.
+
+Both are xz-compressed extended XYZ. Energies are in eV, forces in eV/Å, stress in
+eV/Å³ with ASE's sign. Frames come from Langevin dynamics at several temperatures,
+are rounded (positions to 1e-4 Å, cells to 1e-5 Å) and labelled after that, so labels
+belong to the geometry in the file. They are shuffled: any prefix is a random subset.
+`config_type` says what a structure is. Licence: MIT, as the package.
+
+`molecules`: @@ structures, not periodic, of GFN2-xTB.
+    11 `isolated_atom` (one of each element, without forces), 720 `molecule` (15 frames
+    of each of 48 molecules at 300, 600 and 1000 K) and 816 `cluster` (2 to 24 molecules
+    of one or two kinds at 250, 400 and 600 K). `name` says which.
+    Elements H, B, C, N, O, F, Na, Si, P, S, Cl. 1 to 96 atoms, on average @@.
+    Forces: RMS @@ eV/Å, largest below 25 eV/Å. Energies are total energies of the
+    valence electrons, about -1e2 eV an atom.
+
+`alloys`: 800 structures, periodic, of ASE's effective-medium potential (EMT).
+    272 `crystal` (pure, or ordered as L1_0, L1_2, B2, ...), 378 `solution` (random
+    colouring of fcc, bcc and hcp sites), 75 `liquid` and 75 `amorphous` (melted at
+    6000 K; quenched to 300 K). All six of Cu, Ag, Au, Ni, Pd, Pt in 500 cells of 1 to
+    16 atoms, 180 of 20 to 64 and 120 of 90 to 256, on average 34.3. The volume is that
+    of Vegard's lattice constant strained by 0.94 to 1.06. Solids are at 100 to 1200 K.
+    Forces: RMS 0.87 eV/Å, largest below 20 eV/Å. Energies are relative to relaxed fcc
+    crystals of the elements, within 1 eV an atom; EMT reaches to about 5.8 Å.
+
+`ase.io.read` reads the files as they are, in half a minute: it seeks back at every
+frame, and LZMA seeks from the start. Unpacked first (`lzma.open`) it takes a second.
+
+`generate.py` made them; users need not run it.
+"""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ _CLUSTERS = (
     ("BF3", "NH3"),
     ("BCl3", "CH3Cl"),
     ("HCl", "H2O"),
-    ("NaCl",),
+    ("NaCl", "CH3OH"),
     ("SH2", "SO2"),
     ("PH3", "H2O"),
     ("H2CF2", "CO2"),
@@ -143,8 +143,8 @@ def plan() -> Iterator[Trajectory]:
 
 def _members(kinds: tuple[str, ...], size: float) -> list[str]:
     """Names of the molecules that bring a cluster just up to `size` atoms."""
-    # Salt is the guest: an even mixture with water would be an ionic crystal.
-    unit = ("NaCl", *4 * ("H2O",)) if kinds == ("NaCl", "H2O") else kinds
+    # Salt is the guest: the charges of much salt at random places do not converge.
+    unit = (kinds[0], *4 * kinds[1:]) if kinds[0] == "NaCl" else kinds
     members: list[str] = []
     total = 0
     while len(members) < _MAX_MOLECULES:
@@ -204,7 +204,8 @@ def _packed(members: list[str], rng: np.random.Generator) -> Atoms:
 
 def _radii(atoms: Atoms) -> np.ndarray:
     """Contact radii: 2.2 Å between two hydrogens, 3.1 Å between two carbons."""
-    return covalent_radii[atoms.numbers] + 0.8
+    # The covalent radius of sodium, 1.66 Å, is that of the atom, not of the ion.
+    return np.minimum(covalent_radii[atoms.numbers], 1.1) + 0.8
 
 
 def _relaxed(atoms: Atoms, rng: np.random.Generator) -> Atoms:

@@ -1,0 +1,196 @@
+"""Fixtures of the whole suite: tolerances, structures, naive references."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import hypothesis
+import numpy as np
+import pytest
+
+hypothesis.settings.register_profile(
+    "tfpes", derandomize=True, deadline=None, max_examples=50
+)
+hypothesis.settings.load_profile("tfpes")
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+CUTOFF = 4.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Tolerance:
+    """Relative tolerances by the arithmetic that is tested."""
+
+    # A few operations in float64; in float32.
+    float64: float = 1e-12
+    float32: float = 1e-6
+    # A whole network in float64; in float32, energies and derivatives.
+    network64: float = 1e-10
+    network32: float = 1e-5
+    # Central differences in float64.
+    differences: float = 1e-6
+
+
+@pytest.fixture(scope="session")
+def tolerance():
+    return Tolerance()
+
+
+@pytest.fixture(scope="session")
+def close(tolerance):
+    """Return an assertion of equality to a named relative tolerance.
+
+    The tolerance is relative to the largest absolute value expected.
+    """
+
+    def check(actual, expected, kind="float64", scale=None):
+        actual, expected = np.asarray(actual), np.asarray(expected)
+        assert actual.shape == expected.shape
+        if scale is None:
+            scale = np.nanmax(np.abs(expected), initial=0.0)
+        bound = getattr(tolerance, kind) * scale
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=bound)
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def shared_path():
+    """Return a function from the name of a shared data set to its path."""
+
+    def find(name):
+        path = SHARED_DATA / f"{name}.xyz"
+        if not path.exists():
+            pytest.skip(f"{path} is absent: the shared data sets are not distributed")
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def shared(shared_path):
+    """Return a function that reads a shared data set, once."""
+    from tfpes.data import read
+
+    cache = {}
+
+    def load(name):
+        if name not in cache:
+            cache[name] = read(shared_path(name), 5.0, verbose=False)
+        return cache[name]
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def labelled():
+    """Return a function that attaches labels to atoms as ASE's readers do."""
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    def attach(atoms, **results):
+        atoms = atoms.copy()
+        atoms.calc = SinglePointCalculator(atoms, **results)
+        return atoms
+
+    return attach
+
+
+@pytest.fixture(scope="session")
+def frames(labelled):
+    """Return structures of many kinds; the labels are random numbers."""
+    from ase import Atoms
+    from ase.build import bulk, fcc100, molecule
+
+    rng = np.random.default_rng(7)
+    cases = [
+        *(molecule(name) for name in ("H2O", "CH4", "C2H6", "CO2", "CH3CH2OH")),
+        Atoms("H"),
+        Atoms("O", positions=[[3.0, 1.0, 2.0]]),
+        # Cells smaller than the cutoff, also of one atom and skewed.
+        bulk("Cu"),
+        bulk("Fe", cubic=True),
+        bulk("NaCl", "rocksalt", a=5.64),
+        bulk("Ti"),
+        bulk("Cu", cubic=True) * (2, 2, 1),
+        fcc100("Al", (2, 2, 2), vacuum=5.0),
+        # Periodic along a wire, with no lattice vector across it.
+        Atoms("CO", [[0, 0, 0], [0, 0.3, 1.2]], cell=[0, 0, 2.5], pbc=[0, 0, 1]),
+        Atoms("Ar2", [[0, 0, 0], [30.0, 0, 0]]),
+    ]
+    result = []
+    for atoms in cases:
+        count = len(atoms)
+        atoms.rattle(0.05, rng=rng)
+        results = {
+            "energy": -300.0 * count + rng.normal() * count**0.5,
+            "forces": rng.normal(size=(count, 3)),
+        }
+        if atoms.pbc.all():
+            results["stress"] = 0.01 * rng.normal(size=6)
+        result.append(labelled(atoms, **results))
+    return result
+
+
+@pytest.fixture(scope="session")
+def structures(frames):
+    from tfpes.data import read
+
+    return read(frames, CUTOFF, verbose=False)
+
+
+@pytest.fixture(scope="session")
+def dense():
+    """Return a function from dicts {atomic number: count} to an array (S, 119)."""
+
+    def fill(*compositions):
+        array = np.zeros((len(compositions), 119))
+        for row, composition in zip(array, compositions, strict=True):
+            for number, count in composition.items():
+                row[number] = count
+        return array
+
+    return fill
+
+
+@pytest.fixture(scope="session")
+def graph():
+    """Return a function from ASE atoms to the inputs of a model, without padding.
+
+    Neighbour lists are ASE's, in float64; structures are concatenated with a loop.
+    """
+    from ase.neighborlist import neighbor_list
+
+    def build(frames, cutoff=CUTOFF, dtype="float64"):
+        parts = {name: [] for name in ("r", "z", "s", "c", "e", "S")}
+        first = 0
+        for number, atoms in enumerate(frames):
+            i, j, shift = neighbor_list("ijS", atoms, cutoff)
+            parts["r"].append(atoms.positions)
+            parts["z"].append(atoms.numbers)
+            parts["s"].append(np.full(len(atoms), number))
+            parts["c"].append((atoms.cell.array * atoms.pbc[:, None])[None])
+            parts["e"].append(np.stack([i, j]).reshape(2, -1) + first)
+            parts["S"].append(shift.reshape(-1, 3))
+            first += len(atoms)
+        return {
+            "positions": np.concatenate(parts["r"]).astype(dtype),
+            "atomic_numbers": np.concatenate(parts["z"]).astype(np.int32),
+            "structure_index": np.concatenate(parts["s"]).astype(np.int32),
+            "cell": np.concatenate(parts["c"]).astype(dtype),
+            "edge_index": np.concatenate(parts["e"], axis=1).astype(np.int32),
+            "edge_shift": np.concatenate(parts["S"]).astype(dtype),
+        }
+
+    return build
+
+
+@pytest.fixture
+def policy():
+    """Return a setter of Keras's global dtype policy, undone after the test."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    yield keras.config.set_dtype_policy
+    keras.config.set_dtype_policy(before)

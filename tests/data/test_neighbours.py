@@ -1,0 +1,118 @@
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.neighborlist import primitive_neighbor_list
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tfpes.data.neighbours import MINIMUM_DISTANCE, neighbour_list
+
+
+def check(atoms, cutoff):
+    """Compare with ASE, and edges with their definition."""
+    i, j, shift = primitive_neighbor_list(
+        "ijS", atoms.pbc, atoms.cell, atoms.positions, cutoff
+    )
+    expected = sorted(zip(i.tolist(), j.tolist(), shift.tolist(), strict=True))
+    pairs, edge_shift = neighbour_list(atoms, cutoff)
+    assert pairs.shape == (len(i), 2)
+    assert edge_shift.shape == (len(i), 3)
+    edges = zip(*pairs.T.tolist(), edge_shift.tolist(), strict=True)
+    assert sorted(edges) == expected
+    assert (np.diff(pairs[:, 0].astype(int)) >= 0).all()
+    cell = atoms.cell.array * atoms.pbc[:, None]
+    vectors = (
+        atoms.positions[pairs[:, 1]] + edge_shift @ cell - atoms.positions[pairs[:, 0]]
+    )
+    assert (np.linalg.norm(vectors, axis=1) < cutoff).all()
+    return len(pairs)
+
+
+@pytest.mark.parametrize("number", range(15))
+@pytest.mark.parametrize("cutoff", [3.0, 6.0])
+def test_all_kinds_of_structures(frames, number, cutoff):
+    check(frames[number], cutoff)
+
+
+def test_cell_of_one_atom_has_its_images_for_neighbours():
+    # An fcc crystal: 12 neighbours at a/√2, 6 at a.
+    assert check(bulk("Cu", a=3.6), 3.0) == 12
+    assert check(bulk("Cu", a=3.6), 3.7) == 18
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 6),
+    st.lists(st.booleans(), min_size=3, max_size=3),
+    st.floats(0.0, 0.8),
+)
+def test_skewed_cells_and_atoms_outside(seed, count, pbc, skew):
+    rng = np.random.default_rng(seed)
+    cell = np.diag(rng.uniform(2.0, 6.0, 3)) + skew * np.tril(rng.normal(size=(3, 3)))
+    if abs(np.linalg.det(cell)) < 5.0:
+        cell += 4.0 * np.eye(3)
+    positions = rng.uniform(-1.5, 2.5, (count, 3)) @ cell
+    atoms = Atoms(f"H{count}", positions, cell=cell, pbc=pbc)
+    try:
+        check(atoms, 4.3)
+    except ValueError as error:
+        # Random atoms may be on top of each other; then they must be so for ASE.
+        assert f"at least {MINIMUM_DISTANCE} Å" in str(error)
+        distance = primitive_neighbor_list("d", pbc, cell, positions, 4.3)
+        assert distance.min() < MINIMUM_DISTANCE
+
+
+def test_lattice_vectors_that_are_not_periodic_do_not_matter():
+    atoms = Atoms("CO", [[0, 0, 0], [0, 1.1, 0]], cell=[3, 3, 3])
+    pairs, edge_shift = neighbour_list(atoms, 4.0)
+    assert pairs.tolist() == [[0, 1], [1, 0]]
+    assert not edge_shift.any()
+
+
+def test_atom_alone_has_no_edges():
+    pairs, edge_shift = neighbour_list(Atoms("H"), 5.0)
+    assert pairs.shape == (0, 2)
+    assert edge_shift.shape == (0, 3)
+
+
+def test_atoms_on_top_of_each_other():
+    atoms = Atoms("H3", [[0, 0, 0], [2, 0, 0], [2, 0, 0.05]])
+    with pytest.raises(
+        ValueError, match=r"at least 0.1 Å apart. Received: atoms \d and \d at a dist"
+    ):
+        neighbour_list(atoms, 4.0)
+
+
+def test_atom_on_top_of_an_image():
+    atoms = Atoms("H2", [[0, 0, 0], [3.98, 0, 0]], cell=[4, 4, 4], pbc=True)
+    with pytest.raises(ValueError, match="distance of 0.02 Å"):
+        neighbour_list(atoms, 3.0)
+
+
+@pytest.mark.parametrize("part", ["positions", "cell"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_positions_and_cell_are_finite(part, value):
+    atoms = bulk("Cu")
+    if part == "positions":
+        atoms.positions[0, 1] = value
+    else:
+        atoms.cell[0, 1] = value
+    with pytest.raises(ValueError, match="Positions and cell must be finite"):
+        neighbour_list(atoms, 4.0)
+
+
+def test_periodic_direction_without_lattice_vector():
+    atoms = Atoms("H2", [[0, 0, 0], [1, 0, 0]], cell=[4, 4, 0], pbc=True)
+    with pytest.raises(ValueError, match="direction needs a lattice vector"):
+        neighbour_list(atoms, 4.0)
+
+
+def test_lattice_vectors_in_one_plane():
+    cell = [[4, 0, 0], [0, 4, 0], [4, 4, 0]]
+    atoms = Atoms("H", cell=cell, pbc=True)
+    with pytest.raises(ValueError, match="must span a volume"):
+        neighbour_list(atoms, 4.0)
+    # One that is not periodic does not count.
+    atoms.pbc = [True, True, False]
+    assert len(neighbour_list(atoms, 4.5)[0]) == 4

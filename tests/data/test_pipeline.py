@@ -1,0 +1,293 @@
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from ase import Atoms
+
+from tfpes.data import Padding, pipeline, read
+from tfpes.data.packing import batch_sizes
+
+SHARED = ("acac_botnet", "mlearn6", "mptrj_random_1k", "nbmotaw_mvl")
+LABELS = ("energy", "forces", "virial")
+
+
+@pytest.fixture(scope="module")
+def chains():
+    """Return 100 structures of 1 to 8 atoms, with their numbers for energies."""
+    rng = np.random.default_rng(0)
+    frames = []
+    for number in range(100):
+        count = 1 + int(8 * rng.random() ** 2)
+        positions = np.outer(np.arange(count), [1.1, 0, 0])
+        frames.append(Atoms(f"H{count}", positions, info={"energy": float(number)}))
+    return read(frames, 2.5, verbose=False)
+
+
+def to_numpy(dataset):
+    return list(dataset.as_numpy_iterator())
+
+
+def energies_of(batches):
+    """Return the energies in each batch; missing and padding ones are NaN."""
+    columns = [targets["energy"][:, 0] for _, targets in batches]
+    return [column[~np.isnan(column)].tolist() for column in columns]
+
+
+def concatenate(structures, picked, shape):
+    """Assemble a batch with a loop over its structures; padding comes last."""
+    num_atoms, num_edges, num_structures = shape
+    last, cutoff = num_structures - 1, structures.cutoff
+    inputs = {
+        "positions": np.zeros((num_atoms, 3), np.float32),
+        "atomic_numbers": np.zeros(num_atoms, np.int32),
+        "structure_index": np.full(num_atoms, last, np.int32),
+        "cell": np.tile(2 * cutoff * np.eye(3, dtype=np.float32), (last + 1, 1, 1)),
+        "edge_index": np.full((2, num_edges), num_atoms - 1, np.int32),
+        "edge_shift": np.ones((num_edges, 3), np.float32),
+    }
+    energy = np.full(num_structures, np.nan)
+    virial = np.full((num_structures, 9), np.nan)
+    counts = np.zeros((num_structures, 119))
+    forces = np.full((num_atoms, 3), np.nan, np.float32)
+    atom = edge = 0
+    for row, number in enumerate(picked):
+        part = structures[int(number)]
+        atoms = slice(atom, atom + len(part.positions))
+        edges = slice(edge, edge + part.edge_index.shape[1])
+        inputs["positions"][atoms] = part.positions
+        inputs["atomic_numbers"][atoms] = part.atomic_numbers
+        inputs["structure_index"][atoms] = row
+        inputs["cell"][row] = part.cell[0]
+        inputs["edge_index"][:, edges] = part.edge_index + atom
+        inputs["edge_shift"][edges] = part.edge_shift
+        energy[row] = part.energy[0]
+        virial[row] = part.virial.ravel()
+        forces[atoms] = part.forces
+        for z in part.atomic_numbers:
+            counts[row, z] += 1
+        atom, edge = atoms.stop, edges.stop
+    tail = [inputs["atomic_numbers"][:, None], inputs["structure_index"][:, None]]
+    targets = {
+        "energy": np.hstack([energy[:, None], counts]),
+        "virial": np.hstack([virial, counts]),
+        "forces": np.hstack([forces, *tail]).astype(np.float32),
+    }
+    return inputs, targets
+
+
+def shape_of(inputs):
+    return (
+        len(inputs["positions"]),
+        inputs["edge_index"].shape[1],
+        len(inputs["cell"]),
+    )
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 15, 1000])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_content(structures, batch_size, shuffle):
+    dataset = structures.batches(batch_size, shuffle, seed=0, labels=LABELS)
+    batches = to_numpy(dataset)
+    assert len(batches) == int(dataset.cardinality()) == -(-15 // min(batch_size, 15))
+    for (inputs, targets), energies in zip(batches, energies_of(batches), strict=True):
+        picked = [structures.energy.tolist().index(energy) for energy in energies]
+        expected = concatenate(structures, picked, shape_of(inputs))
+        for part, reference in zip((inputs, targets), expected, strict=True):
+            assert part.keys() == reference.keys()
+            for name, array in reference.items():
+                np.testing.assert_array_equal(part[name], array, name, strict=True)
+    seen = itertools.chain.from_iterable(energies_of(batches))
+    assert sorted(seen) == sorted(structures.energy)
+
+
+def test_padding_never_counts(structures):
+    for inputs, targets in to_numpy(structures.batches(4, labels=LABELS)):
+        last = len(inputs["cell"]) - 1
+        padding = inputs["atomic_numbers"] == 0
+        assert padding.any()
+        assert (inputs["structure_index"][padding] == last).all()
+        assert not (inputs["structure_index"][~padding] == last).any()
+        assert (np.diff(inputs["structure_index"]) >= 0).all()
+        assert np.isnan(targets["forces"][padding, :3]).all()
+        assert np.isnan(targets["energy"][last, 0])
+        assert not targets["energy"][last, 1:].any()
+        i, j = inputs["edge_index"]
+        cell = inputs["cell"][inputs["structure_index"][i]]
+        shift = np.einsum("pa,pac->pc", inputs["edge_shift"], cell)
+        vector = inputs["positions"][j] - inputs["positions"][i] + shift
+        distance = np.linalg.norm(vector, axis=1)
+        np.testing.assert_array_equal(distance > structures.cutoff, padding[i])
+        np.testing.assert_array_equal(padding[i], padding[j])
+
+
+@pytest.mark.parametrize("labels", [("virial",), ("energy",), ("forces", "energy"), ()])
+def test_labels(structures, labels):
+    _, targets = structures.batches(4, labels=labels).element_spec
+    assert set(targets) == set(labels)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_shapes(chains, shuffle):
+    dataset = chains.batches(8, shuffle, seed=1)
+    assert int(dataset.cardinality()) == len(dataset) == 13
+    shapes = set()
+    for _ in range(10):
+        epoch = {shape_of(inputs) for inputs, _ in to_numpy(dataset)}
+        assert len(epoch) <= 4
+        shapes |= epoch
+    assert len(shapes) <= 4
+
+
+def test_shape_is_static_if_there_is_one(structures):
+    inputs, targets = structures.batches(15).element_spec
+    for spec in (*inputs.values(), *targets.values()):
+        assert spec.shape.is_fully_defined()
+
+
+def test_number_of_structures_is_always_static(chains):
+    inputs, _ = chains.batches(8, shuffle=True).element_spec
+    assert inputs["cell"].shape == (9, 3, 3)
+
+
+def test_order_is_fixed_without_shuffling(chains):
+    dataset = chains.batches(8)
+    assert energies_of(to_numpy(dataset)) == energies_of(to_numpy(dataset))
+
+
+def test_shuffling(chains):
+    def epochs(seed):
+        dataset = chains.batches(8, shuffle=True, seed=seed)
+        return [energies_of(to_numpy(dataset)) for _ in range(3)]
+
+    first, again, other = epochs(1), epochs(1), epochs(2)
+    assert first == again
+    for epoch in first:
+        assert sorted(itertools.chain.from_iterable(epoch)) == list(range(100))
+    assert first[0] != first[1]
+    assert first[1] != first[2]
+    assert first[0] != other[0]
+    groups = [{frozenset(batch) for batch in epoch} for epoch in (*first, *other)]
+    assert all(not (a & b) for a, b in itertools.combinations(groups, 2))
+
+
+def test_shuffling_without_a_seed_differs_between_datasets(chains):
+    first, second = (
+        energies_of(to_numpy(chains.batches(8, shuffle=True))) for _ in range(2)
+    )
+    assert first != second
+
+
+def test_every_later_epoch_fits(chains):
+    plan = pipeline._Plan(chains, 8, shuffle=True, seed=5)
+    for _ in range(200):
+        grouping = plan.next_epoch()
+        assert sorted(grouping[grouping >= 0]) == list(range(100))
+        needed = batch_sizes(grouping, plan.sizes) + plan.extra
+        assert (needed <= plan.shapes[-1]).all()
+
+
+def test_epoch_that_never_fits_falls_back_to_the_fixed_grouping(chains):
+    plan = pipeline._Plan(chains, 8, shuffle=True, seed=5)
+    largest = batch_sizes(plan.fixed, plan.sizes).max(axis=0) + plan.extra
+    # Hardly any other grouping is as balanced as the fixed one.
+    plan.shapes = largest[None]
+    drawn = pipeline.packing.balanced_batches
+    try:
+        pipeline.packing.balanced_batches = lambda sizes, size, rng: np.sort(
+            plan.fixed.ravel()[np.argsort(-plan.sizes[plan.fixed.ravel(), 0])].reshape(
+                plan.fixed.shape
+            )
+        )
+        grouping = plan.next_epoch()
+    finally:
+        pipeline.packing.balanced_batches = drawn
+    rows = {tuple(row) for row in grouping.tolist()}
+    assert rows == {tuple(row) for row in plan.fixed.tolist()}
+
+
+def test_missing_labels_stay_nan(labelled):
+    pair = Atoms("CO", [[0, 0, 0], [0, 0, 1.1]])
+    forces = np.array([[np.nan, 0, 1], [2, 3, 4]])
+    data = read([labelled(pair, forces=forces)], 3.0, energy_key=None, verbose=False)
+    _, targets = to_numpy(data.batches(1))[0]
+    assert np.isnan(targets["energy"][:, 0]).all()
+    np.testing.assert_array_equal(targets["forces"][:2, :3], forces)
+
+
+def test_no_edges_at_all():
+    atoms = [Atoms("H", info={"energy": float(n)}) for n in range(3)]
+    data = read(atoms, 3.0, verbose=False)
+    batches = to_numpy(data.batches(2))
+    assert len(batches) == 2
+    for inputs, _ in batches:
+        edges = inputs["edge_index"]
+        assert edges.shape[1] > 0
+        assert (inputs["atomic_numbers"][edges] == 0).all()
+
+
+def test_dataset_can_be_mapped_and_repeated(chains):
+    dataset = chains.batches(8).map(lambda inputs, targets: targets["energy"])
+    assert int(dataset.repeat(2).cardinality()) == 26
+    assert isinstance(next(iter(dataset)), tf.Tensor)
+
+
+def count_padding(dataset):
+    real, padded, shapes = np.zeros(2), np.zeros(2), set()
+    for inputs, _ in to_numpy(dataset):
+        is_atom = inputs["atomic_numbers"] > 0
+        real += is_atom.sum(), is_atom[inputs["edge_index"][0]].sum()
+        padded += len(is_atom), inputs["edge_index"].shape[1]
+        shapes.add(shape_of(inputs))
+    return 1 - real / padded, shapes
+
+
+@pytest.mark.parametrize("batch_size", [2, 16])
+def test_report_is_what_is_counted(chains, batch_size):
+    report = chains.padding(batch_size)
+    waste, shapes = count_padding(chains.batches(batch_size))
+    np.testing.assert_allclose([report.atoms, report.edges], waste, atol=1e-12)
+    assert set(report.shapes) == shapes
+    assert len(report.shapes) == len(shapes)
+
+
+def test_report_with_shuffling(chains):
+    report = chains.padding(8, shuffle=True)
+    # The report draws the first epoch of seed 0.
+    waste, shapes = count_padding(chains.batches(8, shuffle=True, seed=0))
+    np.testing.assert_allclose([report.atoms, report.edges], waste, atol=1e-12)
+    assert set(report.shapes) == shapes
+
+
+def test_report_reads_as_a_line():
+    report = Padding(shapes=((30, 200, 5), (60, 900, 5)), atoms=0.051, edges=0.1)
+    assert str(report) == (
+        "2 batch shape(s) (30 atoms × 200 edges, 60 atoms × 900 edges); padding: "
+        "5.1% of atoms, 10.0% of edges"
+    )
+
+
+@pytest.mark.parametrize("name", SHARED)
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_little_waste_on_real_sets(shared, name, shuffle):
+    report = shared(name).padding(shuffle=shuffle)
+    assert max(report.atoms, report.edges) <= 0.15
+    assert len(report.shapes) <= 4
+
+
+def test_empty_set(structures):
+    with pytest.raises(ValueError, match="at least one structure. Received: an empty"):
+        structures[:0].batches(4)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 2.5])
+def test_batch_size(structures, batch_size):
+    with pytest.raises(
+        ValueError, match=f"positive integer. Received: {batch_size}"
+    ):
+        structures.batches(batch_size)
+
+
+def test_unknown_label(structures):
+    with pytest.raises(ValueError, match=r"must be among .*Received: \('stress',\)"):
+        structures.batches(4, labels=("stress",))

@@ -1,0 +1,339 @@
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
+from ase.io import write
+
+from tfpes.data import Structures, load, read
+
+# More digits than float32 holds, and more than most writers write.
+ENERGY = -123456.78901234567
+XYZ = f"""\
+2
+energy={ENERGY!r} config_type=pair pbc="F F F"
+H 0.0 0.0 0.0 0.5 -0.5 0.25
+H 0.0 0.0 0.75 -0.5 0.5 -0.25
+1
+energy=-13.0 pbc="F F F"
+O 1.0 2.0 3.0 0.0 0.0 0.0
+"""
+XYZ = XYZ.replace("energy", "Properties=species:S:1:pos:R:3:forces:R:3 energy")
+
+
+def read_quietly(*args, cutoff=4.0, **options):
+    return read(*args, cutoff, verbose=False, **options)
+
+
+def hydrogen(**info):
+    atoms = Atoms("H2", [[0, 0, 0], [0, 0, 0.74]])
+    atoms.info.update(info)
+    return atoms
+
+
+def periodic(**info):
+    atoms = bulk("Cu", cubic=True)
+    atoms.info.update(energy=-1.0, **info)
+    return atoms
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "two.xyz"
+    path.write_text(XYZ)
+    return path
+
+
+def test_columns(path):
+    data = read_quietly(path)
+    assert data.energy.tolist() == [ENERGY, -13.0]
+    assert data.energy.dtype == np.float64
+    assert data.atomic_numbers.tolist() == [1, 1, 8]
+    assert data.forces[:2].tolist() == [[0.5, -0.5, 0.25], [-0.5, 0.5, -0.25]]
+    assert data.atom_offsets.tolist() == [0, 2, 3]
+    assert data.edge_offsets.tolist() == [0, 2, 2]
+    assert data.edge_index.tolist() == [[0, 1], [1, 0]]
+    assert data.config_type.tolist() == ["pair", ""]
+    assert data.cutoff == 4.0
+    assert not data.cell.any()
+    assert np.isnan(data.virial).all()
+    expected = {
+        "positions": "float32", "cell": "float32", "forces": "float32",
+        "atomic_numbers": "int32", "edge_index": "int32", "edge_shift": "int16",
+        "energy": "float64", "virial": "float64",
+    }  # fmt: skip
+    assert {name: getattr(data, name).dtype.name for name in expected} == expected
+
+
+def test_all_structures_in_their_order(frames, structures):
+    assert len(structures) == len(frames)
+    for number, atoms in enumerate(frames):
+        part = structures[number]
+        assert part.energy[0] == atoms.calc.results["energy"]
+        np.testing.assert_array_equal(part.atomic_numbers, atoms.numbers)
+        forces = atoms.calc.results["forces"].astype(np.float32)
+        np.testing.assert_array_equal(part.forces, forces)
+        centred = atoms.positions - atoms.positions.mean(axis=0)
+        np.testing.assert_array_equal(part.positions, centred.astype(np.float32))
+        cell = atoms.cell.array * atoms.pbc[:, None]
+        np.testing.assert_array_equal(part.cell[0], cell.astype(np.float32))
+
+
+def test_far_from_the_origin():
+    near, far = molecule("H2O"), molecule("H2O")
+    far.positions += 1e6
+    both = read_quietly([near, far], energy_key=None)
+    np.testing.assert_allclose(both.positions[:3], both.positions[3:], atol=1e-6)
+
+
+def test_path_string_paths_and_atoms(path, frames):
+    once = read_quietly(str(path))
+    twice = read_quietly([path, str(path)])
+    assert twice.energy.tolist() == once.energy.tolist() * 2
+    assert read_quietly([*frames[:2], path]).num_atoms.tolist() == [3, 5, 2, 1]
+    assert len(read_quietly(atoms for atoms in frames[:3])) == 3
+
+
+def test_file_that_ase_writes(tmp_path, frames):
+    path = tmp_path / "written.traj"
+    write(path, frames)
+    data = read_quietly(path)
+    assert data.energy.tolist() == [a.calc.results["energy"] for a in frames]
+
+
+@pytest.mark.parametrize("place", ["results", "info", "arrays"])
+def test_places_of_labels(place, labelled):
+    forces = np.array([[1.0, 2.0, 3.0], [-1.0, -2.0, -3.0]])
+    atoms = hydrogen(energy=-31.5)
+    if place == "arrays":
+        atoms.arrays["forces"] = forces
+    elif place == "info":
+        atoms.info["forces"] = forces
+    else:
+        atoms = labelled(atoms, energy=-31.5, forces=forces)
+        atoms.info["energy"] = 99.0  # the calculator comes first
+    data = read_quietly([atoms])
+    assert data.energy.tolist() == [-31.5]
+    np.testing.assert_array_equal(data.forces, forces)
+
+
+def test_names_of_labels():
+    atoms = periodic(dft_energy=-5.5, dft_stress=np.eye(3), energy_of_others=1.0)
+    atoms.arrays["dft_forces"] = np.ones((4, 3))
+    data = read_quietly(
+        [atoms],
+        energy_key="dft_energy",
+        forces_key="dft_forces",
+        stress_key="dft_stress",
+    )
+    assert data.energy.tolist() == [-5.5]
+    assert (data.forces == 1).all()
+    np.testing.assert_allclose(
+        data.virial[0], -atoms.get_volume() * np.eye(3), rtol=1e-14
+    )
+
+
+def test_names_that_are_none(frames):
+    data = read_quietly(
+        frames[:3], energy_key=None, forces_key=None, stress_key=None
+    )
+    assert np.isnan(data.energy).all()
+    assert np.isnan(data.forces).all()
+    assert np.isnan(data.virial).all()
+
+
+def test_missing_labels_are_nan(labelled):
+    forces = np.array([[0.0, np.nan, 1.0], [np.nan, np.nan, np.nan]])
+    frames = [
+        hydrogen(),
+        hydrogen(energy=np.nan),
+        labelled(hydrogen(energy=-1.0), forces=forces),
+    ]
+    data = read_quietly(frames)
+    np.testing.assert_array_equal(data.energy, [np.nan, np.nan, -1.0])
+    assert np.isnan(data.forces[:4]).all()
+    np.testing.assert_array_equal(data.forces[4:], forces)
+
+
+def test_energy_of_shape_one():
+    assert read_quietly([hydrogen(energy=np.array([-2.0]))]).energy.tolist() == [-2.0]
+
+
+@pytest.mark.parametrize("form", ["voigt", "3x3", "nine"])
+def test_virial_is_minus_volume_times_stress(form):
+    stress = np.array([[0.1, 0.6, 0.5], [0.6, 0.2, 0.4], [0.5, 0.4, 0.3]])
+    value = {
+        "voigt": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6],
+        "3x3": stress,
+        "nine": stress.ravel(),
+    }[form]
+    atoms = periodic(stress=value)
+    data = read_quietly([atoms])
+    volume = abs(np.linalg.det(atoms.cell.array))
+    np.testing.assert_allclose(data.virial[0], -volume * stress, rtol=1e-14)
+
+
+@pytest.mark.parametrize("pbc", [False, [True, True, False]])
+def test_no_virial_without_three_periods(pbc):
+    atoms = periodic(stress=np.eye(3))
+    atoms.pbc = pbc
+    assert np.isnan(read_quietly([atoms]).virial).all()
+
+
+def test_sign_of_the_virial():
+    # Hydrostatic tension: energy falls as the cell shrinks, the stress is positive.
+    atoms = bulk("Cu", a=3.8)
+    atoms.calc = EMT()
+    atoms.get_potential_energy()
+    atoms.get_stress()
+    virial = read_quietly([atoms]).virial[0]
+    assert (np.diag(virial) < 0).all()
+
+
+def test_verbose_shows_a_counter(path, capsys):
+    read(path, 4.0, verbose=True)
+    assert capsys.readouterr().out == ""
+
+
+def test_load_embedded():
+    data = load("alloys", cutoff=3.0)
+    assert isinstance(data, Structures)
+    assert data.cutoff == 3.0
+    assert np.isfinite(data.energy).all()
+
+
+# -- errors -------------------------------------------------------------------------
+
+
+def test_load_unknown_name():
+    with pytest.raises(ValueError, match="embedded data set. Received: 'metals'"):
+        load("metals")
+
+
+@pytest.mark.parametrize("cutoff", [0, -1.0, np.nan, np.inf])
+def test_cutoff(path, cutoff):
+    with pytest.raises(ValueError, match="`cutoff` must be a positive number"):
+        read(path, cutoff)
+
+
+def test_missing_file(tmp_path):
+    path = tmp_path / "nowhere.xyz"
+    with pytest.raises(FileNotFoundError, match=r"that exists. Received: .*nowhere"):
+        read_quietly(path)
+
+
+def test_file_of_no_known_format(tmp_path):
+    path = tmp_path / "notes.quux"
+    path.write_text("Not structures.\n")
+    with pytest.raises(ValueError, match=r"recognize the format.*notes\.quux"):
+        read_quietly(path)
+
+
+def test_damaged_file(tmp_path):
+    path = tmp_path / "cut.xyz"
+    path.write_text(XYZ[: XYZ.rindex("2.0")])
+    with pytest.raises(ValueError, match=r"cut\.xyz', which fails after [01] struct"):
+        read_quietly(path)
+
+
+def test_empty_file(tmp_path):
+    path = tmp_path / "empty.xyz"
+    path.write_text("")
+    with pytest.raises(ValueError, match=r"empty\.xyz"):
+        read_quietly(path)
+
+
+def test_nothing_at_all():
+    with pytest.raises(ValueError, match="at least one structure. Received: none"):
+        read_quietly([])
+
+
+def test_single_atoms():
+    with pytest.raises(TypeError, match="one `Atoms` object. Put it in a list"):
+        read_quietly(hydrogen(energy=1.0))
+
+
+def test_items_of_another_type():
+    with pytest.raises(TypeError, match="an item of type dict"):
+        read_quietly([hydrogen(energy=1.0), {"positions": []}])
+
+
+def test_no_energy_lists_the_names_found(labelled):
+    atoms = labelled(hydrogen(dft_energy=-1.0), free_energy=-1.0)
+    atoms.arrays["momenta"] = np.zeros((2, 3))
+    with pytest.raises(
+        ValueError, match="1 structures without.*: dft_energy, free_energy, momenta."
+    ):
+        read_quietly([atoms])
+
+
+def test_no_energy_and_no_names():
+    with pytest.raises(ValueError, match=r"under the name 'E'.*names found: none\."):
+        read_quietly([hydrogen()], energy_key="E")
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+@pytest.mark.parametrize("key", ["energy", "forces", "stress"])
+def test_infinite_label_names_the_structure(key, value, labelled):
+    results = {"energy": 0.0, "forces": np.zeros((4, 3)), "stress": np.zeros(6)}
+    good = labelled(bulk("Cu", cubic=True), **results)
+    results[key] = np.where(np.arange(np.size(results[key])) == 0, value, 0.0)
+    results[key] = results[key].reshape(np.shape(good.calc.results[key]))
+    bad = labelled(bulk("Cu", cubic=True), **results)
+    with pytest.raises(ValueError, match=f"structure 2 with an infinite {key}"):
+        read_quietly([good, good, bad])
+
+
+def test_structure_in_a_file_is_named_with_its_file(tmp_path):
+    path = tmp_path / "bad.xyz"
+    path.write_text(XYZ.replace("energy=-13.0", "energy=inf"))
+    with pytest.raises(ValueError, match=r"structure 1 of .*bad\.xyz with an infinite"):
+        read_quietly(path)
+
+
+def test_zero_atoms():
+    with pytest.raises(ValueError, match="at least one atom. Received: structure 1"):
+        read_quietly([hydrogen(energy=0.0), Atoms(info={"energy": 0.0})])
+
+
+def test_unknown_element():
+    with pytest.raises(ValueError, match=r"structure 0 with Z = \[0, 1\]"):
+        read_quietly([Atoms("HX", [[0, 0, 0], [0, 0, 1]])])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("energy", [1.0, 2.0]),
+        ("forces", np.zeros((3, 3))),
+        ("forces", np.zeros(12)),
+        ("stress", np.zeros(5)),
+        ("stress", 1.0),
+    ],
+)
+def test_label_of_wrong_shape(key, value):
+    atoms = periodic()
+    atoms.info[key] = value
+    with pytest.raises(
+        ValueError, match=rf"The {key} of a structure of 4 atoms.*in structure 0"
+    ):
+        read_quietly([atoms])
+
+
+def test_label_that_is_no_number():
+    with pytest.raises(ValueError, match="structure 0 with energy = 'unknown'"):
+        read_quietly([hydrogen(energy="unknown")])
+
+
+@pytest.mark.parametrize(
+    ("atoms", "message"),
+    [
+        (Atoms("H2"), "0.1 Å apart"),
+        (Atoms("H", [[np.nan, 0, 0]]), "must be finite"),
+        (Atoms("H", pbc=True), "needs a lattice vector"),
+        (Atoms("H", cell=[[1, 0, 0], [2, 0, 0], [0, 0, 1]], pbc=True), "a volume"),
+    ],
+)
+def test_bad_geometry_names_the_structure(atoms, message):
+    with pytest.raises(ValueError, match=rf"{message}.* In: structure 1\."):
+        read_quietly([hydrogen(energy=0.0), atoms])

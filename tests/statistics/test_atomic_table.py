@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tfpes.statistics import AtomicTable
+
+
+def draw(seed, atoms=60):
+    generator = np.random.default_rng(seed)
+    number = generator.integers(0, 5, atoms)
+    forces = generator.normal(size=(atoms, 3))
+    forces[generator.random(atoms) < 0.2] = np.nan
+    forces[generator.random((atoms, 3)) < 0.1] = np.nan
+    weights = generator.choice([0.0, 0.5, 2.0], atoms)
+    return number, forces, weights
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), st.lists(st.integers(0, 60), max_size=3), st.booleans())
+def test_sums_whatever_the_batches(seed, cuts, weighted):
+    number, forces, weights = draw(seed)
+    used = weights if weighted else np.ones_like(weights)
+    pieces, merged = AtomicTable(), AtomicTable()
+    order = np.random.default_rng(seed).permutation(60)
+    for piece in np.split(order, sorted(cuts)):
+        arguments = (number[piece], forces[piece])
+        if weighted:
+            arguments += (weights[piece],)
+        pieces.update(*arguments)
+        shard = AtomicTable()
+        shard.update(*arguments)
+        merged.merge(shard)
+    for z in range(1, 5):
+        mine = (number == z) & (used > 0)
+        for table in (pieces, merged):
+            present = ~np.isnan(forces[mine])
+            squares = np.where(present, forces[mine], 0.0) ** 2
+            np.testing.assert_allclose(
+                table.components[z], used[mine] @ present.sum(axis=1), 1e-12
+            )
+            np.testing.assert_allclose(
+                table.squares[z], used[mine] @ squares.sum(axis=1), 1e-12
+            )
+            assert table.atoms[z] == np.count_nonzero(present.any(axis=1))
+            assert table.missing[z] == np.count_nonzero(~present.any(axis=1))
+            largest = np.nanmax(np.abs(forces[mine]), initial=0.0)
+            assert table.largest[z] == largest
+    assert pieces.components[0] == 0
+
+
+def test_float32_forces_are_summed_in_float64():
+    table = AtomicTable()
+    forces = np.full((100_000, 3), 0.1, np.float32)
+    table.update(np.ones(100_000, np.int32), forces)
+    exact = 300_000 * float(np.float32(0.1)) ** 2
+    assert table.squares[1] == pytest.approx(exact, rel=1e-11)
+    assert table.counts[1] == 100_000
+
+
+def test_save_and_load(tmp_path):
+    table = AtomicTable()
+    table.update(*draw(0))
+    table.save(tmp_path / "forces.npz")
+    loaded = AtomicTable.load(tmp_path / "forces.npz")
+    for name, array in table.state().items():
+        np.testing.assert_array_equal(array, loaded.state()[name])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([119], np.zeros((1, 3))), "whole numbers from 0.*119 for atom 0"),
+        (([-1], np.zeros((1, 3))), "whole numbers from 0.*-1 for atom 0"),
+        (([1.5], np.zeros((1, 3))), "whole numbers from 0.*1.5"),
+        (([np.nan], np.zeros((1, 3))), "whole numbers from 0.*nan"),
+        (([1], [[0.0, np.inf, 0.0]]), "`forces` must be finite"),
+        (([1], np.zeros(3)), r"Received: shapes \(1,\) and \(3,\)"),
+        (([1], np.zeros((1, 3)), [-1.0]), "`weights` must be finite"),
+        (([1], np.zeros((1, 3)), [np.nan]), "`weights` must be finite"),
+    ],
+)
+def test_bad_batches_change_nothing(arguments, message):
+    table = AtomicTable()
+    with pytest.raises(ValueError, match=message):
+        table.update(*arguments)
+    assert not table.components.any()
+
+
+def test_bad_states():
+    with pytest.raises(TypeError, match=r"takes an `AtomicTable`\. Received: int"):
+        AtomicTable().merge(3)
+    state = AtomicTable().state()
+    with pytest.raises(ValueError, match="'squares' has shape"):
+        AtomicTable.from_state({**state, "squares": np.zeros(3)})
+    with pytest.raises(ValueError, match="'squares' holds impossible"):
+        AtomicTable.from_state({**state, "squares": np.full(119, -1.0)})
+    with pytest.raises(ValueError, match="version 99"):
+        AtomicTable.from_state({**state, "version": np.array(99)})

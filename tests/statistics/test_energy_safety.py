@@ -1,0 +1,112 @@
+"""No variance at 0 and nothing non-finite, whatever the data."""
+
+import numpy as np
+import pytest
+
+from tfpes.statistics import fit_energy
+
+SETS = ("acac_botnet", "mlearn6", "mptrj_random_1k", "nbmotaw_mvl")
+LAWS = ("independent", "collective", "auto")
+
+
+def assert_safe(fit):
+    assert np.isfinite(fit.mean).all()
+    assert np.isfinite(fit.variance).all()
+    assert np.isfinite(fit.collective_variance)
+    assert fit.collective_variance >= 0
+    assert (fit.variance[1:] > 1e-7 * fit.pooled_variance).all()
+    assert fit.converged
+
+
+@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("law", LAWS)
+def test_whole_sets(fill, read_shared, name, law):
+    fit = fit_energy(fill(*read_shared_table(read_shared, name)), size_law=law)
+    assert_safe(fit)
+
+
+def read_shared_table(read_shared, name):
+    composition, energies, isolated = read_shared(name)
+    return composition, energies, None, isolated
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SETS)
+def test_each_element_alone(fill, read_shared, name):
+    composition, energies, _ = read_shared(name)
+    kinds = np.count_nonzero(composition, axis=1)
+    for z in np.flatnonzero(composition.any(axis=0)):
+        # Pure structures, and all structures that hold it, its count alone.
+        pure = (composition[:, z] > 0) & (kinds == 1)
+        holds = composition[:, z] > 0
+        only = np.zeros_like(composition[holds])
+        only[:, z] = composition[holds, z]
+        tables = [fill(only, energies[holds])]
+        if pure.any():
+            tables.append(fill(composition[pure], energies[pure]))
+        for table in tables:
+            for law in LAWS[:2]:
+                assert_safe(fit_energy(table, size_law=law))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("number", [5, 20, 60])
+def test_random_subsets(fill, read_shared, name, number):
+    composition, energies, isolated = read_shared(name)
+    generator = np.random.default_rng(number)
+    for _ in range(5):
+        chosen = generator.choice(len(energies), number, replace=False)
+        table = fill(composition[chosen], energies[chosen], None, isolated[chosen])
+        for law in LAWS[:2]:
+            assert_safe(fit_energy(table, size_law=law))
+
+
+@pytest.mark.slow
+def test_simulated_problems(fill, simulate):
+    generator = np.random.default_rng(0)
+    for _ in range(200):
+        structures = int(generator.integers(2, 200))
+        elements = int(generator.integers(1, 12))
+        kappa = generator.choice([0.0, 0.05, 0.5])
+        composition, energies, _ = simulate(
+            generator, structures, elements, kappa=kappa
+        )
+        for law in LAWS[:2]:
+            assert_safe(fit_energy(fill(composition, energies), size_law=law))
+
+
+@pytest.mark.parametrize("restricted", [True, False])
+@pytest.mark.parametrize("law", LAWS)
+def test_without_a_prior(fill, simulate, restricted, law):
+    generator = np.random.default_rng(1)
+    for _ in range(10):
+        composition, energies, _ = simulate(generator, 30, 6)
+        fit = fit_energy(
+            fill(composition, energies),
+            prior_strength=0,
+            restricted=restricted,
+            size_law=law,
+        )
+        assert_safe(fit)
+        assert (fit.variance[fit.seen] > 0).all()
+
+
+def test_huge_structures(fill):
+    generator = np.random.default_rng(0)
+    counts = generator.integers(1, 100_000, (50, 2))
+    composition = np.zeros((50, 119))
+    composition[:, [13, 28]] = counts
+    spread = np.sqrt(counts @ [0.01, 0.04])
+    energies = counts @ [-3.7, -5.6] + spread * generator.normal(size=50)
+    fit = fit_energy(fill(composition, energies))
+    assert_safe(fit)
+    assert fit.mean[[13, 28]] == pytest.approx([-3.7, -5.6], abs=1e-2)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_any_unit(fill, simulate, scale):
+    composition, energies, _ = simulate(np.random.default_rng(0), 40, 3)
+    one = fit_energy(fill(composition, energies), size_law="collective")
+    other = fit_energy(fill(composition, energies * scale), size_law="collective")
+    np.testing.assert_allclose(other.variance, one.variance * scale**2, 1e-8)

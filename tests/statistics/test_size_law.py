@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+
+from tfpes.statistics import fit_energy
+
+
+@pytest.mark.parametrize("name", ["nbmotaw_mvl", "mlearn6"])
+def test_crystals_are_collective(fill, read_shared, name):
+    composition, energies, isolated = read_shared(name)
+    table = fill(composition, energies, None, isolated)
+    fit = fit_energy(table, size_law="auto")
+    assert fit.size_law == "collective"
+    assert fit.collective_variance > 0
+    forced = fit_energy(table, size_law="collective")
+    np.testing.assert_array_equal(forced.variance, fit.variance)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("structures", [60, 400])
+def test_auto_keeps_the_independent_law_where_it_holds(fill, simulate, structures):
+    generator = np.random.default_rng(structures)
+    chosen = []
+    for _ in range(100):
+        composition, energies, _ = simulate(generator, structures, 4)
+        fit = fit_energy(fill(composition, energies), size_law="auto")
+        chosen.append(fit.size_law)
+    assert chosen.count("independent") >= 95
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kappa", [0.1, 0.4])
+def test_kappa_is_recovered(fill, simulate, kappa):
+    generator = np.random.default_rng(7)
+    found, errors = [], []
+    for _ in range(60):
+        composition, energies, _ = simulate(generator, 500, 4, kappa=kappa)
+        fit = fit_energy(fill(composition, energies), size_law="collective")
+        found.append(fit.collective_variance)
+        errors.append(fit.laws["collective"].collective_error)
+    found, errors = np.array(found), np.array(errors)
+    typical = np.sqrt(np.mean(errors**2))
+    assert abs(found.mean() - kappa**2) < typical
+    # The standard error that is reported is the spread of the estimates.
+    assert found.std() == pytest.approx(typical, rel=0.35)
+    within = np.mean(np.abs(found - kappa**2) < 2 * errors)
+    assert within > 0.85
+
+
+def test_sigma_is_recovered_beside_kappa(fill, simulate):
+    generator = np.random.default_rng(3)
+    composition, energies, (mean, variance) = simulate(generator, 8000, 3, kappa=0.05)
+    fit = fit_energy(fill(composition, energies), size_law="collective")
+    np.testing.assert_allclose(fit.variance[1:4], variance[1:4], rtol=0.15)
+    np.testing.assert_allclose(fit.mean[1:4], mean[1:4], atol=0.05)
+
+
+def test_the_laws_are_nested(fill, simulate):
+    """The collective law can only fit better: its prior does not take sides."""
+    generator = np.random.default_rng(0)
+    for kappa in (0.0, 0.1, 1.0):
+        for _ in range(5):
+            composition, energies, _ = simulate(generator, 100, 4, kappa=kappa)
+            laws = fit_energy(fill(composition, energies)).laws
+            independent = laws["independent"].objective
+            assert laws["collective"].objective <= independent + 1e-8 * abs(independent)
+
+
+@pytest.mark.parametrize("name", ["nbmotaw_mvl", "mlearn6", "mptrj_random_1k"])
+def test_the_laws_are_nested_on_real_sets(fill, read_shared, name):
+    composition, energies, isolated = read_shared(name)
+    generator = np.random.default_rng(0)
+    for number in (20, 60, 300):
+        for _ in range(3):
+            chosen = generator.choice(len(energies), number, replace=False)
+            table = fill(composition[chosen], energies[chosen], None, isolated[chosen])
+            laws = fit_energy(table).laws
+            if len(laws) == 2:
+                independent = laws["independent"].objective
+                assert laws["collective"].objective <= independent + 1e-8 * number
+
+
+def test_one_size_cannot_tell(fill):
+    generator = np.random.default_rng(0)
+    table = fill([{1: n, 8: 15 - n} for n in range(1, 9)], generator.normal(size=8))
+    for law in ("collective", "auto"):
+        fit = fit_energy(table, size_law=law)
+        assert fit.size_law == "independent"
+        assert fit.collective_variance == 0
+
+
+def test_given_kappa(fill, simulate):
+    composition, energies, _ = simulate(np.random.default_rng(0), 300, 3, kappa=0.2)
+    table = fill(composition, energies)
+    fitted = fit_energy(table, size_law="collective")
+    given = fit_energy(table, collective_variance=fitted.collective_variance)
+    assert given.collective_variance == fitted.collective_variance
+    assert given.size_law == "collective"
+    np.testing.assert_allclose(given.variance[1:4], fitted.variance[1:4], rtol=0.05)
+    none = fit_energy(table, collective_variance=0.0, size_law="collective")
+    independent = fit_energy(table)
+    assert none.size_law == "independent"
+    np.testing.assert_allclose(none.variance, independent.variance, rtol=1e-9)
+    with pytest.raises(ValueError, match="`collective_variance` must be finite and"):
+        fit_energy(table, collective_variance=-1.0)

@@ -1,0 +1,86 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tfpes.targets import (
+    atom_target,
+    composition,
+    split_atom_target,
+    split_structure_target,
+    structure_target,
+)
+
+ATOMS = st.lists(st.tuples(st.integers(0, 118), st.integers(0, 4)), max_size=30)
+
+
+@given(ATOMS)
+def test_composition_counts(atoms):
+    numbers = np.array([z for z, _ in atoms], np.int32)
+    index = np.array([s for _, s in atoms], np.int32)
+    counts = composition(numbers, index, 5)
+    expected = np.zeros((5, 119))
+    for (z, s), number in Counter(atoms).items():
+        expected[s, z] = number if z else 0
+    assert counts.dtype == tf.float64
+    np.testing.assert_array_equal(counts, expected)
+
+
+def test_composition_takes_lists_and_any_integers():
+    counts = composition([8, 1, 1], np.array([0, 0, 1], np.int64), 2).numpy()
+    assert counts[0, 8] == counts[0, 1] == counts[1, 1] == 1
+    assert counts.sum() == 3
+
+
+def test_composition_of_unknown_number_of_structures():
+    function = tf.function(composition, jit_compile=False)
+    counts = function(tf.constant([8, 1]), tf.constant([2, 0]), tf.constant(3))
+    assert counts.shape == (3, 119)
+    assert counts[2, 8] == counts[0, 1] == 1
+
+
+@pytest.mark.parametrize("shape", [(), (3, 3)])
+def test_structure_target_round_trip_is_exact(shape):
+    rng = np.random.default_rng(0)
+    values = -1e6 * rng.random((4, *shape))
+    values[2] = np.nan
+    counts = rng.integers(0, 90, (4, 119)).astype(float)
+    target = structure_target(values, counts)
+    assert target.dtype == tf.float64
+    flat = values.reshape(4, -1)
+    np.testing.assert_array_equal(target, np.hstack([flat, counts]))
+    value, count = split_structure_target(target)
+    np.testing.assert_array_equal(value, values)
+    np.testing.assert_array_equal(count, counts)
+
+
+def test_atom_target_round_trip_is_exact():
+    rng = np.random.default_rng(0)
+    forces = rng.normal(size=(6, 3)).astype(np.float32)
+    forces[1, 2] = np.nan
+    numbers = np.array([1, 118, 8, 6, 0, 0], np.int32)
+    index = np.array([0, 0, 1, 70_000, 70_001, 70_001], np.int32)
+    target = atom_target(forces, numbers, index)
+    assert target.dtype == tf.float32
+    columns = [forces, numbers[:, None], index[:, None]]
+    np.testing.assert_array_equal(target, np.hstack(columns).astype(np.float32))
+    for part, expected in zip(
+        split_atom_target(target), (forces, numbers, index), strict=True
+    ):
+        assert part.dtype == expected.dtype
+        np.testing.assert_array_equal(part, expected)
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 1), (4, 119), (4, 121), (2, 4, 120)])
+def test_split_structure_target_of_wrong_shape(shape):
+    with pytest.raises(ValueError, match=r"\(S, 120\) for energies.*Received: \("):
+        split_structure_target(np.zeros(shape))
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 3), (4, 6), (2, 4, 5)])
+def test_split_atom_target_of_wrong_shape(shape):
+    with pytest.raises(ValueError, match=r"shape \(A, 5\): Fx.*Received: \("):
+        split_atom_target(np.zeros(shape))

@@ -1,0 +1,7 @@
+"""Keras callbacks for training potentials."""
+
+from tfpes.callbacks.best_model import BestModel
+from tfpes.callbacks.cosine_budget import CosineBudget
+from tfpes.callbacks.stop_on_nan import StopOnNaN
+
+__all__ = ["BestModel", "CosineBudget", "StopOnNaN"]

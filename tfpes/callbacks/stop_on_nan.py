@@ -1,0 +1,33 @@
+"""Stopping when the loss is not a number."""
+
+import math
+from typing import Any
+
+import keras
+
+
+class StopOnNaN(keras.callbacks.Callback):
+    """Raises a FloatingPointError that names the first batch with a bad loss.
+
+    ``keras.callbacks.TerminateOnNaN`` prints a line and lets ``fit`` return as if all
+    were well.
+    """
+
+    def __init__(self) -> None:
+        """Start at the first epoch."""
+        super().__init__()
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Remember the epoch."""
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Check the loss."""
+        loss = (logs or {}).get("loss", 0.0)
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"The loss must be finite. Received: {loss} in epoch "
+                f"{self._epoch + 1}, batch {batch + 1}. Lower the learning rate "
+                "(`--learning-rate`), or look for wrong labels among the structures."
+            )

@@ -1,0 +1,121 @@
+"""Pictures of a training run."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from tfpes.data.structures import Structures
+from tfpes.evaluation import Predictions, size_bins
+
+_STYLE = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.dpi": 120,
+    "font.size": 10,
+    "legend.frameon": False,
+}
+
+
+def plot_parity(
+    path: pathlib.Path, structures: Structures, predictions: Predictions
+) -> None:
+    """Draw predicted against true energies (about the baseline) and forces."""
+    size = structures.num_atoms
+    true = (structures.energy - predictions.baseline) / size
+    pred = (predictions.energy - predictions.baseline) / size
+    with plt.rc_context(_STYLE):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 4.6))
+        _parity(left, true, pred, "(E - Σ μ) / N", "eV/atom", 1.0)
+        scale = 4.0 if len(structures.forces) < 3000 else 1.5
+        _parity(
+            right,
+            structures.forces.ravel(),
+            predictions.forces.ravel(),
+            "force components",
+            "eV/Å",
+            scale,
+        )
+        _save(figure, path)
+
+
+def _parity(
+    axes: Axes, true: NDArray, pred: NDArray, name: str, unit: str, size: float
+) -> None:
+    present = np.isfinite(true)
+    true, pred = true[present], pred[present]
+    axes.set(xlabel=f"true {name} [{unit}]", ylabel=f"predicted {name} [{unit}]")
+    if not len(true):
+        axes.text(0.5, 0.5, "no labels", ha="center", transform=axes.transAxes)
+        return
+    error = np.sqrt(np.mean((pred - true) ** 2))
+    low, high = min(true.min(), pred.min()), max(true.max(), pred.max())
+    axes.plot([low, high], [low, high], color="0.6", linewidth=1, zorder=0)
+    axes.scatter(true, pred, s=6 * size, alpha=0.5, linewidths=0, rasterized=True)
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.set_title(f"RMSE {error:.3g} {unit}, spread {true.std():.3g} {unit}")
+
+
+def plot_learning_curves(
+    path: pathlib.Path, history: Mapping[str, Sequence[float]]
+) -> None:
+    """Draw losses in units of the labels' spread, and force and energy errors."""
+    epochs = np.arange(1, len(history["loss"]) + 1)
+    panels = (
+        ("energy_loss", "energy loss (standardized)"),
+        ("forces_loss", "force loss (standardized)"),
+        ("energy_mae", "energy MAE [eV/atom]"),
+        ("forces_rmse", "force RMSE [eV/Å]"),
+    )
+    with plt.rc_context(_STYLE):
+        figure, grid = plt.subplots(2, 2, figsize=(9.5, 6.5), sharex=True)
+        for axes, (key, label) in zip(grid.flat, panels, strict=True):
+            for name, text in ((key, "training"), (f"val_{key}", "validation")):
+                if name in history:
+                    values = np.asarray(history[name], dtype=float)
+                    axes.plot(epochs[: len(values)], values, marker=".", label=text)
+            axes.set(ylabel=label, yscale="log")
+        grid[0, 0].legend()
+        for axes in grid[1]:
+            axes.set_xlabel("epoch")
+        _save(figure, path)
+
+
+def plot_error_by_size(
+    path: pathlib.Path, structures: Structures, predictions: Predictions
+) -> None:
+    """Draw the standardized energy errors against the number of atoms."""
+    size = structures.num_atoms
+    error = np.abs(predictions.energy - structures.energy) / predictions.scale
+    present = np.isfinite(error) & (error > 0)
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=(6.5, 4.4))
+        axes.scatter(
+            size[present], error[present], s=10, alpha=0.5, linewidths=0, label="|ΔE'|"
+        )
+        for low, high in size_bins(size):
+            chosen = (size >= low) & (size <= high) & np.isfinite(error)
+            if chosen.any():
+                root = np.sqrt(np.mean(error[chosen] ** 2))
+                axes.plot([low * 0.93, high * 1.07], [root, root], color="C3")
+        axes.plot([], [], color="C3", label="RMS by size")
+        axes.axhline(1.0, color="0.6", linewidth=1, linestyle=":")
+        axes.text(1.0, 1.0, "mean predictor ", ha="right", va="bottom", color="0.4",
+                  transform=axes.get_yaxis_transform())  # fmt: skip
+        axes.set(
+            xscale="log",
+            yscale="log",
+            xlabel="atoms in the structure",
+            ylabel="energy error / spread of the labels",
+        )
+        axes.legend()
+        _save(figure, path)
+
+
+def _save(figure: plt.Figure, path: pathlib.Path) -> None:
+    figure.tight_layout()
+    figure.savefig(path)
+    plt.close(figure)
