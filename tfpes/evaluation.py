@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
+from rich import box
 from rich.table import Table
 
 from tfpes.data.pipeline import ordered_batches
@@ -131,23 +132,28 @@ def size_bins(sizes: NDArray) -> list[tuple[int, int]]:
 
 
 def format_errors(errors: dict[str, Any], title: str) -> Table:
-    """Make a table to print, in meV/atom and meV/Å."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("")
-    for heading in (
-        "structures",
-        "E MAE\nmeV/atom",
-        "E RMSE\nmeV/atom",
-        "E' RMSE\n(spread = 1)",
-        "F MAE\nmeV/Å",
-        "F RMSE\nmeV/Å",
-        "F RMSE\n/ RMS of F",
-    ):
-        table.add_column(heading, justify="right")
-    sections = [[errors["overall"]], errors["by_size"], errors["by_element"]]
-    for section, prefix in zip(sections, ("", "N = ", ""), strict=True):
-        for row in section:
-            force, spread = row["force_rmse"], row["force_rms_of_labels"]
+    """Make a table to print, in meV/atom and meV/Å, 80 columns wide."""
+    table = Table(
+        title=title,
+        title_justify="left",
+        caption="E in meV/atom, F in meV/Å; E' and F/RMS in units of the labels' spread",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1),
+    )
+    table.add_column("", no_wrap=True)
+    headings = ("n", "E MAE", "E RMSE", "E' RMSE", "F MAE", "F RMSE", "F/RMS")
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    sections = (
+        ("", [errors["overall"]]),
+        ("N = ", errors["by_size"]),
+        ("", errors["by_element"]),
+    )
+    for prefix, rows in sections:
+        for row in rows:
+            error, spread = row["force_rmse"], row["force_rms_of_labels"]
+            relative = error / spread if spread else None
             table.add_row(
                 prefix + row["name"],
                 str(row["structures"]),
@@ -155,10 +161,8 @@ def format_errors(errors: dict[str, Any], title: str) -> Table:
                 _text(row["energy_rmse"], 1e3, ".1f"),
                 _text(row["standardized_energy_rmse"], 1.0, ".3f"),
                 _text(row["force_mae"], 1e3, ".1f"),
-                _text(force, 1e3, ".1f"),
-                _text(force / spread if spread else None, 100.0, ".1f") + " %"
-                if spread
-                else "-",
+                _text(error, 1e3, ".1f"),
+                _text(relative, 1.0, ".1%"),
             )
         table.add_section()
     return table

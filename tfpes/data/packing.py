@@ -35,7 +35,7 @@ def balanced_batches(
             result depends on the sizes alone.
 
     Returns:
-        (B, batch_size) indices of structures, -1 where a batch has one fewer;
+        (B, batch_size) indices of structures, -1 where a batch has fewer;
         B = ceil(S / batch_size). Each structure occurs exactly once.
     """
     count = len(sizes)
@@ -50,9 +50,9 @@ def balanced_batches(
         # the same neighbours in each epoch.
         rank_key = rank_key * rng.uniform(0.8, 1.2, size=count)
     order = order[np.argsort(-rank_key[order], kind="stable")]
-    batches = np.full(num_batches * batch_size, -1, dtype=np.int64)
-    batches[:count] = order
-    batches = batches.reshape(batch_size, num_batches).T.copy()
+    ranked = np.full(num_batches * batch_size, -1, dtype=np.int64)
+    ranked[:count] = order
+    batches = ranked.reshape(batch_size, num_batches).T.copy()
     # Index -1 is a structure of no size.
     relative = np.concatenate([relative, np.zeros((1, relative.shape[1]))])
     total = np.zeros((num_batches, relative.shape[1]))

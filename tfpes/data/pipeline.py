@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +114,7 @@ class _Plan:
             groupings += [self._draw(trials) for _ in range(_TRIAL_EPOCHS)]
         needed = np.concatenate([packing.batch_sizes(g, self.sizes) for g in groupings])
         self.shapes = packing.choose_shapes(np.maximum(needed + self.extra, 1))
-        self.seed = np.random.SeedSequence(seed).entropy
+        self.seed = seed if seed is not None else secrets.randbits(64)
         self._epochs = itertools.count()
 
     def _draw(self, rng: np.random.Generator) -> NDArray[np.int64]:

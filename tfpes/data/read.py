@@ -1,5 +1,7 @@
 """From files of structures, or ASE objects, to columns."""
 
+import io
+import lzma
 import math
 import pathlib
 from collections.abc import Iterable, Iterator
@@ -93,7 +95,7 @@ def read(
 
 
 def load(name: str, cutoff: float = 5.0, *, verbose: bool = False) -> Structures:
-    """Load an embedded data set; see :mod:`tfpes.data.embedded`.
+    """Load an embedded data set; see ``help(tfpes.data.embedded)``.
 
     Args:
         name: ``"molecules"`` or ``"alloys"``.
@@ -106,7 +108,10 @@ def load(name: str, cutoff: float = 5.0, *, verbose: bool = False) -> Structures
     Raises:
         ValueError: for an unknown name.
     """
-    return read(embedded_path(name), cutoff, verbose=verbose)
+    # ASE seeks back at every frame, for which LZMA starts at the beginning.
+    with lzma.open(embedded_path(name), "rt") as file:
+        frames = iread(io.StringIO(file.read()), ":", format="extxyz")
+        return read(frames, cutoff, verbose=verbose)
 
 
 def _iterate(source: Source) -> Iterator[tuple[str, Atoms]]:

@@ -30,7 +30,7 @@ class Structures:
         virial: (S, 3, 3) float64, minus volume times stress, eV.
         atom_offsets: (S + 1,) int64, where the atoms of each structure start.
         edge_offsets: (S + 1,) int64, where the edges of each structure start.
-        config_type: (S,) str, as found in the file, or empty.
+        config_type: (S,) strings, as found in the file, or empty.
         cutoff: radius of the neighbour lists, Å.
     """
 
@@ -173,12 +173,12 @@ class Structures:
         """Make a ``tf.data.Dataset`` of padded batches ``(inputs, targets)``.
 
         Structures are grouped so that all batches are nearly the same size (see
-        :func:`tfpes.data.packing.balanced_batches`), *not* in the order in which they
+        ``tfpes.data.packing.balanced_batches``), *not* in the order in which they
         come, and padded to one of at most four fixed shapes; :meth:`padding` tells
         what that costs. The number of batches is known.
 
         Args:
-            batch_size: structures in a batch; some batches have one fewer.
+            batch_size: structures in a batch; some batches have fewer.
             shuffle: group the structures anew each time the dataset is iterated.
             seed: of the shuffle; the n-th epoch is the same in each run.
             labels: keys of ``targets``, of ``"energy"``, ``"forces"``, ``"virial"``.

@@ -371,7 +371,7 @@ class PESNormalization(keras.layers.Layer):
 
     def compute_output_spec(self, targets: dict[str, Any]) -> dict[str, Any]:
         """Return the specification of the inputs: nothing changes shape."""
-        return targets
+        return {key: keras.KerasTensor(t.shape, t.dtype) for key, t in targets.items()}
 
     def _known(self, composition: Any) -> Any:
         """Return float64 counts; eagerly, raise for elements that were never seen."""

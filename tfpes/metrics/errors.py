@@ -84,6 +84,8 @@ class _ForceError(_MeanError):
 class EnergyMAE(_EnergyError):
     """Mean absolute error of energies, eV per atom or eV.
 
+    ::
+
         mean_s |E_s,pred - E_s,true| / N_s
 
     Args:
@@ -102,6 +104,8 @@ class EnergyMAE(_EnergyError):
 @keras.saving.register_keras_serializable(package="tfpes")
 class EnergyRMSE(_EnergyError):
     """Root mean square error of energies, eV per atom or eV.
+
+    ::
 
         √(mean_s ((E_s,pred - E_s,true) / N_s)²)
 
@@ -124,6 +128,8 @@ class EnergyRMSE(_EnergyError):
 class ForceMAE(_ForceError):
     """Mean absolute error of force components, eV/Å.
 
+    ::
+
         mean_i,c |F_ic,pred - F_ic,true|
 
     Args:
@@ -139,6 +145,8 @@ class ForceMAE(_ForceError):
 @keras.saving.register_keras_serializable(package="tfpes")
 class ForceRMSE(_ForceError):
     """Root mean square error of force components, eV/Å.
+
+    ::
 
         √(mean_i,c (F_ic,pred - F_ic,true)²)
 

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfpes.elements import NUMBER_OF_COLUMNS
 from tfpes.models.radial import (
     CUTOFF_FUNCTIONS,
     GaussianBasis,
@@ -12,7 +13,6 @@ from tfpes.models.radial import (
     edge_vectors,
     safe_norm,
 )
-from tfpes.elements import NUMBER_OF_COLUMNS
 
 _LOG_2 = 0.6931471805599453
 

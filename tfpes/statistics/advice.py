@@ -9,7 +9,7 @@ import numpy as np
 from tfpes.elements import SYMBOLS, join_symbols
 from tfpes.statistics.composition_table import CompositionTable
 from tfpes.statistics.diagnostics import SizeExponent, Standardized
-from tfpes.statistics.fits import EnergyFit, ScaleFit
+from tfpes.statistics.fits import EnergyFit, ScaleFit, collective_threshold
 
 FEW_STRUCTURES = 3
 HEAVY_TAILS = 30.0
@@ -134,7 +134,7 @@ def _shape_warnings(
             "structures count more (above 1) or less in the loss than others."
         )
     gain = _gain(fit)
-    threshold = np.log(max(fit.structures, 1.0)) + 2
+    threshold = collective_threshold(fit.structures, int(fit.seen.sum()))
     if fit.size_law == "independent" and 2 * gain > threshold:
         measured = (
             f" (spread grows as N^{exponent.exponent / 2:.2f}, not N^0.5)"

@@ -41,15 +41,16 @@ def fit_energy(
     r"""Estimate $\mu$, $\sigma^2$ and $\kappa^2$ from a table of energies.
 
     The model is $E \sim \mathrm{Normal}(n\cdot\mu,\; n\cdot\sigma^2 + N^2\kappa^2)$,
-    fitted by restricted maximum likelihood with a weak prior on each $\sigma_z^2$:
-    ``prior_strength`` imaginary one-atom structures of each element whose squared
-    deviation is the pooled variance. It keeps every variance positive.
+    fitted by restricted maximum likelihood with a weak prior: ``prior_strength``
+    imaginary structures of each pure element, of the mean size of the data, whose
+    squared deviation per atom is the pooled one. It keeps variances positive and
+    sends what the data cannot tell to the pooled variance.
 
     Args:
         table: energies by composition, eV.
         size_law: ``"independent"`` ($\kappa = 0$), ``"collective"``, or ``"auto"``:
             collective where twice its gain in log-likelihood exceeds
-            ``ln(structures) + 2``.
+            ``ln(structures) + 2 + elements``.
         per_element: False for one variance common to all elements.
         prior_strength: number of imaginary structures, at least 0.
         robust: pull energies farther than 2.5 standard deviations in to there.
@@ -109,9 +110,7 @@ def fit_energy(
     rows = table.rows(isolated=part)
     if not len(rows):
         raise _empty(table)
-    structures = (
-        single_structures(table, None if include else False) if robust else None
-    )
+    structures = single_structures(table, part) if robust else None
     fit = estimate(rows, options, include)
     if structures is None or fit.degenerate:
         return fit
@@ -140,8 +139,8 @@ def _fit_robust(
     for _ in range(PASSES):
         pulled, clipped = winsorise(structures, fit)
         fit = estimate(pulled, options, fit.isolated_included)
-        if fit.degenerate:
-            break
+        if fit.degenerate:  # nothing but outliers had a spread
+            return dataclasses.replace(fit, compositions=len(rows), clipped=clipped)
     free = ~fit.given_variance
     variance = np.where(free, fit.variance / CONSISTENCY, fit.variance)
     kappa = fit.collective_variance

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tfpes.elements import NUMBER_OF_COLUMNS
 from tfpes.statistics.design import Design
-from tfpes.statistics.fits import EnergyFit, LawFit
+from tfpes.statistics.fits import EnergyFit, LawFit, collective_threshold
 from tfpes.statistics.laws import Spread, fit_law
 from tfpes.statistics.mean import centre, determined_basis, solve_mean
 from tfpes.statistics.rows import Rows
@@ -72,8 +72,11 @@ def estimate(rows: Rows, options: Options, isolated_included: bool) -> EnergyFit
         points = {}
         if fixed is None:
             for name in _fittable(size):
-                laws[name], points[name] = fit_law(spread, name == "collective", 0.0)
-            chosen = _choose(options.size_law, laws, float(weight.sum()))
+                laws[name], points[name] = fit_law(
+                    spread, name == "collective", 0.0, laws.get("independent")
+                )
+            threshold = collective_threshold(float(weight.sum()), elements.size)
+            chosen = _choose(options.size_law, laws, threshold)
         else:
             chosen = "collective" if fixed else "independent"
             laws[chosen], points[chosen] = fit_law(spread, False, fixed)
@@ -154,11 +157,10 @@ def _fittable(size: NDArray[np.float64]) -> tuple[str, ...]:
     return ("independent",) if one_size else ("independent", "collective")
 
 
-def _choose(size_law: str, laws: dict[str, LawFit], structures: float) -> str:
+def _choose(size_law: str, laws: dict[str, LawFit], threshold: float) -> str:
     if "collective" not in laws:
         return "independent"
     if size_law != "auto":
         return size_law
     gain = laws["collective"].log_likelihood - laws["independent"].log_likelihood
-    threshold = np.log(max(structures, 1.0)) + 2
     return "collective" if 2 * gain > threshold else "independent"

@@ -12,6 +12,17 @@ from numpy.typing import NDArray
 SizeLaw = Literal["independent", "collective", "auto"]
 
 
+def collective_threshold(structures: float, elements: int) -> float:
+    """Return what twice the gain in log-likelihood must exceed to take kappa.
+
+    ``ln(structures) + 2`` for one more number, and 1 for each element: the prior holds
+    variances that differ much between elements off their best values, which kappa can
+    make up for in part. Without it, one in ten sets of 100 structures of 8 elements
+    drawn from the independent law is taken for collective; with it, hardly any.
+    """
+    return float(np.log(max(structures, 1.0)) + 2 + elements)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class LawFit:
     """The fit of one size law.

@@ -14,6 +14,8 @@ from tfpes.statistics.variance import FLOOR, solve_variance
 
 # Least sigma² beside a kappa² that may take all the spread, in units of the pooled one.
 COLLECTIVE_FLOOR = 1e-4
+# Few data may have two optima; with more, the second search is only lost time.
+MOST_ROWS_TWICE = 50_000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -46,7 +48,10 @@ class Spread:
 
 
 def fit_law(
-    data: Spread, collective: bool, fixed_collective: float
+    data: Spread,
+    collective: bool,
+    fixed_collective: float,
+    nested: LawFit | None = None,
 ) -> tuple[LawFit, Point]:
     """Fit the variances of one law.
 
@@ -57,6 +62,8 @@ def fit_law(
         data: what to explain.
         collective: whether kappa² is free.
         fixed_collective: its value if not.
+        nested: fit of the independent law. The collective law is then also searched
+            from there, and cannot fit worse.
 
     Returns:
         The fit, and the point that the solver reached, in units of its own except
@@ -102,6 +109,14 @@ def fit_law(
         start = np.full(groups.shape[1], pooled)
         start = np.append(start, solution.point.unknowns[1:])
         solution = solve_variance(problem, start, floor)
+        if nested is not None and (
+            data.weight.size <= MOST_ROWS_TWICE
+            or solution.point.objective > nested.objective
+        ):
+            start = np.append(nested.variance[free] / unit, 0.0)
+            other = solve_variance(problem, start, floor)
+            if other.point.objective < solution.point.objective:
+                solution = other
         converged &= solution.converged
     point = solution.point
     count = problem.groups.shape[1]
