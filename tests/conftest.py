@@ -194,3 +194,94 @@ def policy():
     before = keras.config.dtype_policy()
     yield keras.config.set_dtype_policy
     keras.config.set_dtype_policy(before)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A small potential that was compiled with XLA, fitted and written."""
+
+    model: object
+    structures: object
+    dataset: object
+    losses: list
+    keras_file: Path
+    saved_model: Path
+
+
+@pytest.fixture(scope="session")
+def crystals():
+    """Return small crystals of Cu and Au with energies, forces and stress by EMT."""
+    from ase.build import bulk
+    from ase.calculators.emt import EMT
+
+    rng = np.random.default_rng(5)
+    result = []
+    for number in range(8):
+        atoms = bulk("Cu", a=3.7, cubic=True) * (1, 1, 1 + number % 2)
+        atoms.numbers[rng.random(len(atoms)) < 0.4] = 79
+        atoms.set_cell(atoms.cell * rng.uniform(1.0, 1.1), scale_atoms=True)
+        atoms.rattle(0.1, rng=rng)
+        atoms.calc = EMT()
+        atoms.get_forces()
+        atoms.get_stress()
+        result.append(atoms)
+    return result
+
+
+@pytest.fixture(scope="session")
+def trained(crystals, tmp_path_factory):
+    """Train for 30 steps on one batch, save and export."""
+    import keras
+
+    import tfpes
+
+    keras.utils.set_random_seed(1)
+    structures = tfpes.data.read(crystals, CUTOFF, verbose=False)
+    dataset = structures.batches(8, labels=("energy", "forces", "virial"))
+    normalization = tfpes.layers.PESNormalization()
+    normalization.adapt(dataset)
+    dataset = structures.batches(8)
+    network = tfpes.models.SchNet(cutoff=CUTOFF, channels=8, blocks=1, basis_size=8)
+    model = tfpes.models.Potential(network, normalization)
+    model.compile(
+        optimizer=keras.optimizers.Adam(0.01),
+        loss={
+            "energy": tfpes.losses.EnergyLoss(normalization),
+            "forces": tfpes.losses.ForceLoss(normalization, "huber", delta=2.0),
+        },
+        loss_weights={"energy": 1.0, "forces": 0.5},
+        metrics={
+            "energy": [tfpes.metrics.EnergyMAE()],
+            "forces": [tfpes.metrics.ForceRMSE()],
+        },
+        jit_compile=True,
+    )
+    history = model.fit(dataset, epochs=30, shuffle=False, verbose=0)
+    folder = tmp_path_factory.mktemp("trained")
+    model.save(folder / "model.keras")
+    model.export(folder / "saved_model")
+    return Trained(
+        model,
+        structures,
+        dataset,
+        history.history["loss"],
+        folder / "model.keras",
+        folder / "saved_model",
+    )
+
+
+@pytest.fixture(scope="session")
+def run_python(tmp_path_factory):
+    """Return a function that runs a script in a new process, with arguments."""
+    import subprocess
+    import sys
+
+    def run(script, *arguments):
+        path = tmp_path_factory.mktemp("script") / "script.py"
+        path.write_text(script)
+        command = [sys.executable, "-W", "ignore", str(path), *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run

@@ -22,10 +22,13 @@ def test_symbols_and_numbers_are_keys_alike():
     assert np.isnan(np.delete(array, [1, 8, 29])).all()
 
 
-def test_array_is_copied():
+def test_array_is_copied_and_padding_has_no_value():
     given = np.arange(119.0)
     array = by_atomic_number(given, "x")
+    assert np.isnan(array[0])
+    np.testing.assert_array_equal(array[1:], given[1:])
     array[3] = -1
+    assert given[0] == 0
     assert given[3] == 3
 
 

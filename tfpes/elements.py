@@ -50,6 +50,7 @@ def by_atomic_number(values: Any, name: str) -> NDArray[np.float64]:
                 f"shape ({NUMBER_OF_COLUMNS},), indexed by atomic number. Received: "
                 f"shape {array.shape}."
             )
+        array[0] = np.nan  # padding has no value
         return array
     array = np.full(NUMBER_OF_COLUMNS, np.nan)
     for element, value in values.items():

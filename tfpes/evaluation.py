@@ -136,7 +136,7 @@ def format_errors(errors: dict[str, Any], title: str) -> Table:
     table = Table(
         title=title,
         title_justify="left",
-        caption="E in meV/atom, F in meV/Å; E' and F/RMS in units of the labels' spread",
+        caption="E in meV/atom, F in meV/Å; E', F/RMS relative to the labels' spread",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1),

@@ -228,6 +228,17 @@ def test_arrays_are_taken_as_well(counts, norm):
     )
 
 
+def test_weights_of_one_layer_are_given_to_another(norm, counts):
+    # Their column 0, of padding, is 0.
+    names = ("energy_mean", "energy_variance", "force_scale", "virial_scale")
+    arrays = {name: getattr(norm, name).numpy() for name in names}
+    layer = given_norm(**arrays)
+    for other in (layer, PESNormalization.from_config(layer.get_config())):
+        for name, value in arrays.items():
+            np.testing.assert_array_equal(getattr(other, name)[1:], value[1:])
+        same_outputs(norm, other, counts)
+
+
 def test_unseen_element(norm, dense):
     counts = dense({1: 1}, {8: 2}, {1: 1, 79: 2})
     message = r"knows the elements H, O, Cu\. Received: structure 2 holds Au\. Adapt"

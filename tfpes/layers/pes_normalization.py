@@ -310,7 +310,7 @@ class PESNormalization(keras.layers.Layer):
         return tf.gather(tf.convert_to_tensor(self.force_scale), atomic_numbers)
 
     def atomic_energy_scale(self) -> Any:
-        """Return ``√(σ_z² + κ²)``, the spread of one atom, eV: (119,), 0 for padding."""
+        """Return ``√(σ_z² + κ²)``, the spread of one atom, eV: (119,), 0 at Z = 0."""
         kappa = tf.convert_to_tensor(self.collective_variance)
         scale = tf.sqrt(tf.convert_to_tensor(self.energy_variance) + kappa)
         return tf.where(tf.range(NUMBER_OF_COLUMNS) > 0, scale, 0.0)
@@ -380,7 +380,7 @@ class PESNormalization(keras.layers.Layer):
             unseen = np.flatnonzero(
                 (self.seen.numpy() == 0) & (np.arange(NUMBER_OF_COLUMNS) > 0)
             )
-            counts = composition.numpy()[..., unseen].reshape(-1, len(unseen))
+            counts = composition.numpy().reshape(-1, NUMBER_OF_COLUMNS)[:, unseen]
             if counts.any():
                 structure, column = np.argwhere(counts > 0)[0]
                 seen = join_symbols(np.flatnonzero(self.seen.numpy())) or "none"

@@ -132,7 +132,7 @@ class Potential(keras.Model):
     def export(
         self, filepath: Any, format: str = "tf_saved_model", **kwargs: Any
     ) -> None:
-        """Write a SavedModel that runs without tfpes; see :func:`tfpes.export.export_potential`.
+        """Write a SavedModel, by :func:`tfpes.export.export_potential`.
 
         Args:
             filepath: a new folder.

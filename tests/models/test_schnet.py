@@ -1,0 +1,105 @@
+import keras
+import numpy as np
+import pytest
+
+from tfpes.models import SchNet
+from tfpes.models.schnet import shifted_softplus
+
+
+def softplus(x):
+    return np.log(0.5 + 0.5 * np.exp(x))
+
+
+def naive(network, inputs):
+    """Evaluate the formula of the docstring edge by edge."""
+    weight = {w.path.split("/", 1)[-1]: w.numpy() for w in network.weights}
+    width = network.cutoff / (network.basis_size - 1)
+
+    def dense(name, x):
+        bias = weight.get(f"{name}/bias", 0.0)
+        return x @ weight[f"{name}/kernel"] + bias
+
+    (table,) = (value for name, value in weight.items() if "embedding" in name)
+    features = table[inputs["atomic_numbers"]]
+    for block in range(network.blocks):
+        message = np.zeros_like(features)
+        edges = zip(*inputs["edge_index"], inputs["edge_shift"], strict=True)
+        for i, j, shift in edges:
+            cell = inputs["cell"][inputs["structure_index"][i]]
+            vector = inputs["positions"][j] + shift @ cell - inputs["positions"][i]
+            d = np.sqrt(np.sum(vector**2))
+            centres = width * np.arange(network.basis_size)
+            basis = np.exp(-((d - centres) ** 2) / (2 * width**2))
+            switch = (np.cos(np.pi * d / network.cutoff) + 1) / 2
+            hidden = softplus(dense(f"filter_{block}_0", basis))
+            filters = dense(f"filter_{block}_1", hidden) * switch
+            message[i] += dense(f"mix_{block}", features[j]) * filters
+        hidden = softplus(dense(f"update_{block}_0", message))
+        features = features + dense(f"update_{block}_1", hidden)
+    return dense("readout_1", softplus(dense("readout_0", features)))[:, 0]
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_formula(frames, graph, blocks, close):
+    keras.utils.set_random_seed(0)
+    # 5 Å in steps of 1 Å: a grid that float32 holds exactly.
+    network = SchNet(
+        cutoff=5.0, channels=6, blocks=blocks, basis_size=6, dtype="float64"
+    )
+    inputs = graph([frames[n] for n in (0, 4, 5, 7, 13)], 5.0)
+    network.build()
+    for number, weight in enumerate(network.weights):
+        if len(weight.shape) == 1:  # biases start at zero
+            weight.assign(0.1 * np.cos(number + np.arange(weight.shape[0])))
+    local = network(inputs)
+    assert local.dtype == "float64"
+    close(local, naive(network, inputs), "network64")
+
+
+def test_shifted_softplus(close):
+    x = np.array([-30.0, -1.0, 0.0, 2.0, 30.0])
+    close(shifted_softplus(x), softplus(x))
+
+
+def test_config(frames, graph):
+    options = {
+        "cutoff": 3.5,
+        "channels": 4,
+        "blocks": 2,
+        "basis_size": 5,
+        "cutoff_function": "polynomial",
+        "dtype": "float64",
+    }
+    network = SchNet(**options)
+    inputs = graph(frames[:2], 3.5)
+    expected = network(inputs)
+    copy = SchNet.from_config(network.get_config())
+    for name, value in options.items():
+        assert getattr(copy, name) == value
+    copy.build()
+    copy.set_weights(network.get_weights())
+    np.testing.assert_array_equal(copy(inputs), expected)
+
+
+def test_elements_start_differently(frames, graph):
+    local = SchNet(channels=4, blocks=1)(graph(frames[5:7], dtype="float32"))
+    assert local[0] != local[1]
+
+
+@pytest.mark.parametrize("cutoff", [0.0, -1.0, np.nan])
+def test_cutoff(cutoff):
+    with pytest.raises(ValueError, match=r"`cutoff` must be positive \(Å\)"):
+        SchNet(cutoff=cutoff)
+
+
+@pytest.mark.parametrize(
+    "options", [{"channels": 0}, {"blocks": 0}, {"basis_size": 1}], ids=str
+)
+def test_sizes(options):
+    with pytest.raises(ValueError, match="at least 1 and `basis_size` at least 2"):
+        SchNet(**options)
+
+
+def test_cutoff_function():
+    with pytest.raises(ValueError, match="`cutoff_function` must be one of.*'step'"):
+        SchNet(cutoff_function="step")

@@ -1,0 +1,218 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+from ase import Atoms, units
+from ase.build import bulk, fcc100
+from ase.calculators.fd import calculate_numerical_stress
+from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+from ase.md.verlet import VelocityVerlet
+
+import tfpes
+from tfpes import Calculator
+
+
+@pytest.fixture(scope="module")
+def shared_calculator(trained):
+    return Calculator(trained.saved_model)
+
+
+@pytest.fixture
+def calculator(shared_calculator):
+    """Return the calculator of the module without results."""
+    shared_calculator.reset()
+    return shared_calculator
+
+
+@pytest.fixture
+def crystal(crystals):
+    atoms = crystals[0].copy()
+    atoms.set_cell(atoms.cell.array + [[0, 0.3, 0], [0, 0, 0], [0.2, 0, 0]])
+    return atoms
+
+
+def reference(model, graph, atoms):
+    inputs = graph([atoms], dtype="float32")
+    inputs = {name: tf.constant(value) for name, value in inputs.items()}
+    return {k: v.numpy() for k, v in model.evaluate_inputs(inputs, True).items()}
+
+
+@pytest.mark.parametrize(
+    "atoms",
+    [
+        bulk("Cu", a=3.7),
+        fcc100("Au", (1, 1, 2), vacuum=4.0),
+        Atoms("CuAu", [[0, 0, 0], [1.5, 1.5, 1]]),
+        Atoms("Cu"),
+        Atoms("Cu2", [[100, 0, 0], [102.2, 0, 0]], cell=[1, 1, 1]),
+    ],
+    ids=["crystal", "slab", "molecule", "atom", "far"],
+)
+def test_values_are_those_of_the_model(trained, graph, calculator, atoms):
+    atoms.calc = calculator
+    moved = atoms.copy()
+    moved.positions -= moved.positions.mean(axis=0)
+    expected = reference(trained.model, graph, moved)
+    energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+    assert isinstance(energy, float)
+    assert forces.dtype == np.float64
+    np.testing.assert_allclose(energy, expected["energy"][0], atol=1e-6)
+    np.testing.assert_allclose(forces, expected["forces"], atol=1e-5)
+    assert atoms.get_potential_energy(force_consistent=True) == energy
+
+
+def test_stress(calculator, crystal):
+    crystal.calc = calculator
+    stress = crystal.get_stress()
+    # ASE's own differences of the energy with strain: sign, order and volume.
+    numerical = calculate_numerical_stress(crystal, eps=3e-3)
+    assert stress.shape == (6,)
+    assert np.abs(stress).max() > 1e-3
+    bound = 0.01 * np.abs(stress).max()
+    np.testing.assert_allclose(stress, numerical, rtol=0, atol=bound)
+
+
+def test_forces_are_minus_the_slope_of_the_energy(calculator, crystal):
+    crystal.calc = calculator
+    direction = np.random.default_rng(0).normal(size=(len(crystal), 3))
+    slope = -np.sum(crystal.get_forces() * direction)
+    energies = []
+    for step in (-2e-3, 2e-3):
+        copy = crystal.copy()
+        copy.positions += step * direction
+        copy.calc = calculator
+        energies.append(copy.get_potential_energy())
+    expected = (energies[1] - energies[0]) / 4e-3
+    assert abs(slope) > 0.01
+    np.testing.assert_allclose(slope, expected, rtol=0.01)
+
+
+@pytest.mark.parametrize("pbc", [False, [True, True, False]])
+def test_no_stress_without_three_periods(calculator, crystal, pbc):
+    from ase.calculators.calculator import PropertyNotImplementedError
+
+    crystal.pbc = pbc
+    crystal.calc = calculator
+    crystal.get_potential_energy()
+    with pytest.raises(PropertyNotImplementedError, match="stress"):
+        crystal.get_stress()
+
+
+def test_dynamics_compile_once(trained, crystal):
+    calculator = Calculator(trained.saved_model)
+    crystal.calc = calculator
+    rng = np.random.default_rng(0)
+    MaxwellBoltzmannDistribution(crystal, temperature_K=300, rng=rng)
+    start = crystal.get_total_energy()
+    sizes = set()
+    with VelocityVerlet(crystal, 2 * units.fs) as dynamics:
+        for _ in dynamics.irun(40):
+            inputs = calculator._inputs(crystal)
+            sizes.add(int((inputs["atomic_numbers"][inputs["edge_index"][0]] > 0).sum()))
+    assert len(sizes) > 1  # the number of edges did change
+    assert calculator._run.experimental_get_tracing_count() == 1
+    assert abs(crystal.get_total_energy() - start) < 0.01
+
+
+def test_padding_of_edges_grows_without_changing_results(calculator, trained, graph):
+    loose, dense = bulk("Cu", a=4.2), bulk("Cu", a=3.2)
+    for atoms in (loose, dense, loose):
+        atoms.calc = calculator
+        expected = reference(trained.model, graph, atoms)
+        calculator.reset()
+        assert abs(atoms.get_potential_energy() - expected["energy"][0]) < 1e-6
+    room = calculator._num_edges
+    calculator.calculate(dense)
+    assert calculator._num_edges == room >= len(graph([dense])["edge_shift"])
+
+
+def test_results_follow_the_atoms(calculator, crystal):
+    crystal.calc = calculator
+    first = crystal.get_potential_energy()
+    crystal.positions[0] += 0.1
+    second = crystal.get_potential_energy()
+    assert first != second
+    crystal.numbers[0] = 29 + 79 - crystal.numbers[0]
+    assert crystal.get_potential_energy() != second
+
+
+def test_properties(calculator):
+    assert calculator.cutoff == 4.0
+    assert calculator.elements == ["Cu", "Au"]
+    assert set(calculator.implemented_properties) == {
+        "energy", "free_energy", "forces", "stress",
+    }  # fmt: skip
+
+
+def test_cutoff_that_agrees(trained):
+    assert Calculator(str(trained.saved_model), cutoff=4.0).cutoff == 4.0
+
+
+# -- errors -------------------------------------------------------------------------
+
+
+def test_unseen_element(calculator):
+    atoms = Atoms("CuHO", [[0, 0, 0], [2, 0, 0], [4, 0, 0]], calculator=calculator)
+    with pytest.raises(
+        ValueError, match=r"trained on Cu, Au\. Received: atoms of H, O\. Train"
+    ):
+        atoms.get_potential_energy()
+    atoms = Atoms("X", calculator=calculator)
+    with pytest.raises(ValueError, match=r"Received: atoms of X\."):
+        atoms.get_potential_energy()
+
+
+def test_atoms_on_top_of_each_other(calculator):
+    atoms = Atoms("Cu2", calculator=calculator)
+    with pytest.raises(ValueError, match=r"at least 0\.1 Å apart"):
+        atoms.get_forces()
+
+
+def test_positions_that_are_not_finite(calculator):
+    atoms = Atoms("Cu", [[np.nan, 0, 0]], calculator=calculator)
+    with pytest.raises(ValueError, match="must be finite"):
+        atoms.get_potential_energy()
+
+
+def test_failure_leaves_no_results(calculator, crystal):
+    crystal.calc = calculator
+    crystal.get_potential_energy()
+    crystal.positions[0] = np.nan
+    for _ in range(2):
+        with pytest.raises(ValueError, match="must be finite"):
+            crystal.get_potential_energy()
+
+
+def test_wrong_cutoff(trained):
+    with pytest.raises(ValueError, match=r"cutoff of 4 Å\. Received: `cutoff=5`"):
+        Calculator(trained.saved_model, cutoff=5.0)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "."])
+def test_no_saved_model(tmp_path, name):
+    with pytest.raises(FileNotFoundError, match="SavedModel written by `Potential.exp"):
+        Calculator(tmp_path / name)
+
+
+def test_keras_file(trained):
+    with pytest.raises(FileNotFoundError, match=r"a `\.keras` file is exported with"):
+        Calculator(trained.keras_file)
+
+
+def test_saved_model_of_something_else(tmp_path):
+    tf.saved_model.save(tf.Module(), str(tmp_path))
+    with pytest.raises(ValueError, match="a SavedModel of something else"):
+        Calculator(tmp_path)
+
+
+def test_damaged_saved_model(tmp_path):
+    (tmp_path / "saved_model.pb").write_bytes(b"not a protocol buffer")
+    with pytest.raises(ValueError, match="must be complete.*cannot load"):
+        Calculator(tmp_path)
+
+
+def test_newer_format(trained, monkeypatch):
+    monkeypatch.setattr(tfpes.calculator, "FORMAT_VERSION", 0)
+    with pytest.raises(
+        ValueError, match=r"format 0\. Received: format 1, written by tfpes .*Upgrade"
+    ):
+        Calculator(trained.saved_model)

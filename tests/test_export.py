@@ -1,0 +1,146 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfpes
+from tfpes.layers import PESNormalization
+from tfpes.models import Potential, SchNet
+
+ALL = np.ones(119)
+SCRIPT = """
+import sys
+import numpy as np
+import tensorflow as tf
+
+model = tf.saved_model.load(sys.argv[1])
+for case in ("small", "large"):
+    inputs = {k: tf.constant(v) for k, v in np.load(f"{sys.argv[2]}/{case}.npz").items()}
+    outputs = model.serve(inputs)
+    np.savez(f"{sys.argv[2]}/{case}_out.npz", **{k: v.numpy() for k, v in outputs.items()})
+for key, value in sorted(model.metadata().items()):
+    print(key, value.numpy())
+print("tfpes" in sys.modules)
+"""
+
+
+@pytest.fixture(scope="module")
+def alone(trained, crystals, graph, run_python, tmp_path_factory):
+    """Return inputs, outputs and words of a process that knows TensorFlow alone."""
+    folder = tmp_path_factory.mktemp("alone")
+    cases = {
+        "small": graph(crystals[:1], dtype="float32"),
+        "large": graph([*crystals[2:], crystals[0] * (2, 1, 1)], dtype="float32"),
+    }
+    for name, inputs in cases.items():
+        np.savez(folder / f"{name}.npz", **inputs)
+    words = run_python(SCRIPT, trained.saved_model, folder)
+    outputs = {name: dict(np.load(folder / f"{name}_out.npz")) for name in cases}
+    return cases, outputs, words
+
+
+@pytest.mark.parametrize("case", ["small", "large"])
+def test_outputs_in_a_process_without_tfpes(trained, alone, case):
+    inputs, outputs = alone[0][case], alone[1][case]
+    expected = trained.model.evaluate_inputs(
+        {name: tf.constant(value) for name, value in inputs.items()}, True
+    )
+    assert outputs.keys() == expected.keys() == {"energy", "forces", "virial"}
+    assert outputs["energy"].dtype == outputs["virial"].dtype == np.float64
+    np.testing.assert_allclose(outputs["energy"], expected["energy"], atol=1e-6)
+    np.testing.assert_allclose(outputs["forces"], expected["forces"], atol=1e-5)
+    np.testing.assert_allclose(outputs["virial"], expected["virial"], atol=1e-4)
+
+
+def test_metadata(alone):
+    assert alone[2].splitlines() == [
+        "cutoff 4.0",
+        "elements [b'Cu' b'Au']",
+        "energy_unit b'eV'",
+        "format_version 1",
+        "length_unit b'Angstrom'",
+        f"tfpes_version b'{tfpes.__version__}'",
+        "False",
+    ]
+
+
+def test_folder_holds_a_saved_model_and_nothing_else(trained):
+    assert (trained.saved_model / "saved_model.pb").is_file()
+    siblings = {path.name for path in trained.saved_model.parent.iterdir()}
+    assert siblings == {"model.keras", "saved_model"}
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """Return two potentials that differ."""
+    norm = PESNormalization(energy_mean={"H": -13.0}, energy_variance={"H": 1.0})
+    return [
+        Potential(
+            SchNet(3.0, channels=2, blocks=1, basis_size=3),
+            norm,
+            reference_energies={"H": energy},
+        )
+        for energy in (-1.0, -2.0)
+    ]
+
+
+def energy_of_hydrogen(path, graph):
+    from ase import Atoms
+
+    inputs = graph([Atoms("H")], 3.0, "float32")
+    inputs = {name: tf.constant(value) for name, value in inputs.items()}
+    return tf.saved_model.load(str(path)).serve(inputs)["energy"].numpy()[0]
+
+
+def test_export_again_replaces(pair, graph, tmp_path):
+    path = tmp_path / "new" / "folder" / "model"
+    pair[0].export(path)
+    first = energy_of_hydrogen(path, graph)
+    (path / "stale").touch()
+    pair[1].export(str(path))
+    assert energy_of_hydrogen(path, graph) != pytest.approx(first, abs=0.1)
+    assert not (path / "stale").exists()
+    assert [p.name for p in path.parent.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_something_else_is_not_replaced(pair, tmp_path, kind):
+    path = tmp_path / "precious"
+    if kind == "folder":
+        path.mkdir()
+        (path / "thesis.txt").write_text("text")
+    else:
+        path.write_text("text")
+    with pytest.raises(
+        FileExistsError, match=r"replaces a SavedModel. Received: .*precious"
+    ):
+        pair[0].export(path)
+    kept = path / "thesis.txt" if kind == "folder" else path
+    assert kept.read_text() == "text"
+
+
+def test_failure_leaves_the_earlier_model(pair, graph, tmp_path, monkeypatch):
+    path = tmp_path / "model"
+    pair[0].export(path)
+    before = energy_of_hydrogen(path, graph)
+
+    def fail(*args, **kwargs):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(keras.export.ExportArchive, "write_out", fail)
+    with pytest.raises(OSError, match="the disk is full"):
+        pair[1].export(path)
+    assert energy_of_hydrogen(path, graph) == before
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_statistics_are_needed(tmp_path):
+    model = Potential(SchNet(3.0, channels=2, blocks=1), PESNormalization())
+    with pytest.raises(RuntimeError, match="needs statistics before it is used"):
+        model.export(tmp_path / "model")
+
+
+def test_network_without_a_cutoff(pair, tmp_path):
+    model = Potential(keras.layers.Dense(1), pair[0].normalization)
+    with pytest.raises(ValueError, match=r"`network\.cutoff`.*Received: Dense"):
+        model.export(tmp_path / "model")
