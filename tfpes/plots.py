@@ -30,22 +30,13 @@ def plot_parity(
     pred = (predictions.energy - predictions.baseline) / size
     with plt.rc_context(_STYLE):
         figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 4.6))
-        _parity(left, true, pred, "(E - Σ μ) / N", "eV/atom", 1.0)
-        scale = 4.0 if len(structures.forces) < 3000 else 1.5
-        _parity(
-            right,
-            structures.forces.ravel(),
-            predictions.forces.ravel(),
-            "force components",
-            "eV/Å",
-            scale,
-        )
+        _parity(left, true, pred, "(E - Σ μ) / N", "eV/atom")
+        forces = structures.forces.ravel(), predictions.forces.ravel()
+        _parity(right, *forces, "force component", "eV/Å")
         _save(figure, path)
 
 
-def _parity(
-    axes: Axes, true: NDArray, pred: NDArray, name: str, unit: str, size: float
-) -> None:
+def _parity(axes: Axes, true: NDArray, pred: NDArray, name: str, unit: str) -> None:
     present = np.isfinite(true)
     true, pred = true[present], pred[present]
     axes.set(xlabel=f"true {name} [{unit}]", ylabel=f"predicted {name} [{unit}]")
@@ -55,7 +46,9 @@ def _parity(
     error = np.sqrt(np.mean((pred - true) ** 2))
     low, high = min(true.min(), pred.min()), max(true.max(), pred.max())
     axes.plot([low, high], [low, high], color="0.6", linewidth=1, zorder=0)
-    axes.scatter(true, pred, s=6 * size, alpha=0.5, linewidths=0, rasterized=True)
+    # Many points small and faint, few points large.
+    area = np.clip(4000.0 / len(true), 3.0, 25.0)
+    axes.scatter(true, pred, s=area, alpha=0.5, linewidths=0, rasterized=True)
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_title(f"RMSE {error:.3g} {unit}, spread {true.std():.3g} {unit}")
 
@@ -112,6 +105,9 @@ def plot_error_by_size(
             xlabel="atoms in the structure",
             ylabel="energy error / spread of the labels",
         )
+        if present.any():
+            # A lucky hit far below all others would squeeze them.
+            axes.set_ylim(bottom=max(error[present].min(), 1e-3 * error[present].max()))
         axes.legend()
         _save(figure, path)
 

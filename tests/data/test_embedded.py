@@ -21,6 +21,7 @@ SIZE_CLASSES = ((1, 16), (20, 64), (90, 256))
 
 
 MOLECULES = {"cluster": 816, "isolated_atom": 11, "molecule": 720}
+ELEMENTS = ("H", "B", "C", "N", "O", "F", "Na", "Si", "P", "S", "Cl")
 ALLOYS = {"amorphous": 75, "crystal": 272, "liquid": 75, "solution": 378}
 
 
@@ -141,12 +142,19 @@ def test_molecules_are_as_described(molecules):
     assert sizes.max() >= 90
     assert 20 < sizes.mean() < 26
     assert 0.45 < np.mean(sizes <= 15) < 0.65
-    found = elements(molecules)
-    assert found == {"H", "B", "C", "N", "O", "F", "Na", "Si", "P", "S", "Cl"}
-    assert 0.9 < force_rms(molecules) < 1.6
+    assert elements(molecules) == set(ELEMENTS)
+    assert say(f"Elements {', '.join(ELEMENTS)}.")
+    assert say(f"1 to {sizes.max()} atoms, on average {sizes.mean():.1f}.")
+    assert say(f"RMS {force_rms(molecules):.2f} eV/Å")
     singles = [a.info["name"] for a in molecules if a.info["config_type"] == "molecule"]
     assert set(collections.Counter(singles).values()) == {15}
     assert len(set(singles)) == 48
+    members = [
+        sum(int(part.split()[0]) for part in a.info["name"].split(" + "))
+        for a in molecules
+        if a.info["config_type"] == "cluster"
+    ]
+    assert (min(members), max(members)) == (2, 24)
 
 
 def test_isolated_atoms_of_every_element(molecules):
@@ -184,7 +192,10 @@ def test_alloys_are_as_described(alloys):
         assert elements(members) == {"Cu", "Ag", "Au", "Ni", "Pd", "Pt"}
     assert sizes.min() == 1
     assert np.sum(sizes == 256) >= 6
-    assert 0.5 < force_rms(alloys) < 1.5
+    assert say(f"on average {sizes.mean():.1f}.")
+    assert say(f"RMS {force_rms(alloys):.2f} eV/Å")
+    assert max(np.linalg.norm(a.get_forces(), axis=1).max() for a in alloys) < 20
+    assert max(abs(a.get_potential_energy()) / len(a) for a in alloys) < 1
 
 
 def test_alloys_have_one_volume_law(alloys):

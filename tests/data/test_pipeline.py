@@ -268,7 +268,7 @@ def test_little_waste_on_real_sets(shared, name, shuffle):
 
 
 def test_empty_set(structures):
-    with pytest.raises(ValueError, match="at least one structure. Received: an empty"):
+    with pytest.raises(ValueError, match=r"at least one structure. Received: an empty"):
         structures[:0].batches(4)
 
 

@@ -204,7 +204,7 @@ def test_load_embedded():
 
 
 def test_load_unknown_name():
-    with pytest.raises(ValueError, match="embedded data set. Received: 'metals'"):
+    with pytest.raises(ValueError, match=r"embedded data set. Received: 'metals'"):
         load("metals")
 
 
@@ -242,12 +242,12 @@ def test_empty_file(tmp_path):
 
 
 def test_nothing_at_all():
-    with pytest.raises(ValueError, match="at least one structure. Received: none"):
+    with pytest.raises(ValueError, match=r"at least one structure. Received: none"):
         read_quietly([])
 
 
 def test_single_atoms():
-    with pytest.raises(TypeError, match="one `Atoms` object. Put it in a list"):
+    with pytest.raises(TypeError, match=r"one `Atoms` object. Put it in a list"):
         read_quietly(hydrogen(energy=1.0))
 
 
@@ -260,7 +260,7 @@ def test_no_energy_lists_the_names_found(labelled):
     atoms = labelled(hydrogen(dft_energy=-1.0), free_energy=-1.0)
     atoms.arrays["momenta"] = np.zeros((2, 3))
     with pytest.raises(
-        ValueError, match="1 structures without.*: dft_energy, free_energy, momenta."
+        ValueError, match=r"1 structures without.*: dft_energy, free_energy, momenta."
     ):
         read_quietly([atoms])
 
@@ -290,7 +290,7 @@ def test_structure_in_a_file_is_named_with_its_file(tmp_path):
 
 
 def test_zero_atoms():
-    with pytest.raises(ValueError, match="at least one atom. Received: structure 1"):
+    with pytest.raises(ValueError, match=r"at least one atom. Received: structure 1"):
         read_quietly([hydrogen(energy=0.0), Atoms(info={"energy": 0.0})])
 
 

@@ -112,7 +112,7 @@ def test_split_fractions_are_positive(structures, fractions):
 
 
 def test_split_fractions_sum_to_one(structures):
-    with pytest.raises(ValueError, match="at most 1.*which sum to 1.1"):
+    with pytest.raises(ValueError, match=r"at most 1.*which sum to 1.1"):
         structures.split((0.9, 0.2))
 
 

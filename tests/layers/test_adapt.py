@@ -373,24 +373,24 @@ def unchanged(many):
 
 @pytest.mark.parametrize("data", [[], iter(())], ids=["list", "iterator"])
 def test_no_data(unchanged, data):
-    with pytest.raises(ValueError, match="at least one structure. Received: none"):
+    with pytest.raises(ValueError, match=r"at least one structure. Received: none"):
         unchanged.adapt(data)
 
 
 def test_no_structure_in_any_batch(unchanged):
-    with pytest.raises(ValueError, match="at least one structure. Received: none"):
+    with pytest.raises(ValueError, match=r"at least one structure. Received: none"):
         unchanged.adapt([energies(np.zeros((3, 119)), np.full(3, np.nan))])
 
 
 def test_no_steps(unchanged, many):
-    with pytest.raises(ValueError, match="at least one structure. Received: none"):
+    with pytest.raises(ValueError, match=r"at least one structure. Received: none"):
         unchanged.adapt([energies(*many)], steps=0)
 
 
 def test_no_label(unchanged, many):
     counts, energy = many
     with pytest.raises(
-        ValueError, match="at least one structure with an energy. Received: 60 struct"
+        ValueError, match=r"at least one structure with an energy. Received: 60 struct"
     ):
         unchanged.adapt([energies(counts, np.full_like(energy, np.nan))])
 
@@ -405,7 +405,7 @@ def test_isolated_atoms_only(unchanged):
 def test_infinite_label(unchanged, many):
     counts, energy = many
     energy = np.where(np.arange(60) == 4, np.inf, energy)
-    with pytest.raises(ValueError, match="must be finite.*inf for structure 4"):
+    with pytest.raises(ValueError, match=r"must be finite.*inf for structure 4"):
         unchanged.adapt([energies(counts, energy)])
 
 
@@ -441,7 +441,9 @@ def test_options(many, option, value, message):
 
 
 def test_merge_of_something_else():
-    with pytest.raises(TypeError, match="takes `PESNormalization` layers. Received: d"):
+    with pytest.raises(
+        TypeError, match=r"takes `PESNormalization` layers. Received: d"
+    ):
         PESNormalization().merge_state([{}])
 
 

@@ -191,7 +191,7 @@ def test_call_in_a_dataset_map(structures, close):
 
 
 def test_call_of_unknown_key(norm, counts):
-    with pytest.raises(ValueError, match="the keys 'energy',.*Received: 'stress'"):
+    with pytest.raises(ValueError, match=r"the keys 'energy',.*Received: 'stress'"):
         norm({"stress": np.zeros((5, 120))})
 
 
@@ -267,12 +267,12 @@ def test_given_values_that_make_no_sense(name, value, message):
 
 @pytest.mark.parametrize("value", [-1.0, np.nan])
 def test_collective_variance_that_makes_no_sense(value):
-    with pytest.raises(ValueError, match="must not be negative.*Received: "):
+    with pytest.raises(ValueError, match=r"must not be negative.*Received: "):
         PESNormalization(collective_variance=value)
 
 
 def test_given_unknown_element():
-    with pytest.raises(ValueError, match="Keys of `force_scale`.*Received: 'Hx'"):
+    with pytest.raises(ValueError, match=r"Keys of `force_scale`.*Received: 'Hx'"):
         PESNormalization(force_scale={"Hx": 1.0})
 
 
@@ -377,7 +377,7 @@ def test_file_without_a_weight(norm):
     store = {}
     norm.save_own_variables(store)
     del store["seen"], store["force_scale"]
-    with pytest.raises(ValueError, match="without force_scale, seen. It was not writ"):
+    with pytest.raises(ValueError, match=r"without force_scale, seen. It was not writ"):
         given_norm().load_own_variables(store)
 
 

@@ -348,9 +348,9 @@ def test_used_before_adapt(key):
 
 @pytest.mark.parametrize("key", ["energy", "forces"])
 def test_options(norm, key):
-    with pytest.raises(ValueError, match="`metric` must be one of.*'rmse'"):
+    with pytest.raises(ValueError, match=r"`metric` must be one of.*'rmse'"):
         make_loss(key, norm, "rmse")
-    with pytest.raises(ValueError, match="`reduction` must be one of.*'median'"):
+    with pytest.raises(ValueError, match=r"`reduction` must be one of.*'median'"):
         make_loss(key, norm, reduction="median")
 
 
@@ -377,21 +377,21 @@ def test_swapped_keys(norm):
 
 
 def test_virial_target_in_the_energy_loss(norm):
-    with pytest.raises(ValueError, match="which is a virial's. Check the keys"):
+    with pytest.raises(ValueError, match=r"which is a virial's. Check the keys"):
         EnergyLoss(norm)(np.zeros((4, 128)), np.zeros(4))
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (8,), (1, 9), (9, 2), (9, 1, 1), (9, 9)])
 def test_energies_are_not_broadcast(norm, shape):
     target, _, _ = case("energy")
-    with pytest.raises(ValueError, match="must be energies .*Nothing is broadcast"):
+    with pytest.raises(ValueError, match=r"must be energies .*Nothing is broadcast"):
         EnergyLoss(norm)(target, np.zeros(shape))
 
 
 @pytest.mark.parametrize("shape", [(3,), (9,), (1, 3), (9, 1), (9, 3, 3), (9, 3, 1, 1)])
 def test_forces_are_not_broadcast(norm, shape):
     target, _, _ = case("forces")
-    with pytest.raises(ValueError, match="must be forces .*Nothing is broadcast"):
+    with pytest.raises(ValueError, match=r"must be forces .*Nothing is broadcast"):
         ForceLoss(norm)(target, np.zeros(shape, np.float32))
 
 

@@ -159,7 +159,7 @@ def test_serialization(metric):
 def test_energies_of_wrong_shape(shape):
     metric = EnergyMAE()
     target, _, _ = case(metric)
-    with pytest.raises(ValueError, match="must be energies .*Nothing is broadcast"):
+    with pytest.raises(ValueError, match=r"must be energies .*Nothing is broadcast"):
         metric.update_state(target, np.zeros(shape))
 
 
@@ -167,7 +167,7 @@ def test_energies_of_wrong_shape(shape):
 def test_forces_of_wrong_shape(shape):
     metric = ForceRMSE()
     target, _, _ = case(metric)
-    with pytest.raises(ValueError, match="must be forces .*Nothing is broadcast"):
+    with pytest.raises(ValueError, match=r"must be forces .*Nothing is broadcast"):
         metric.update_state(target, np.zeros(shape))
 
 

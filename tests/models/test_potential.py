@@ -55,7 +55,7 @@ def evaluate(potential, graph):
 def crystal():
     atoms = bulk("NaCl", "rocksalt", a=5.4)
     atoms.rattle(0.2, rng=np.random.default_rng(0))
-    atoms.set_cell(atoms.cell.array + [[0, 0.1, 0], [0, 0, 0.2], [0, 0, 0]])
+    atoms.cell[[0, 1], [1, 2]] += [0.1, 0.2]
     return atoms
 
 
@@ -379,5 +379,5 @@ def test_weights_hold_the_statistics():
 
 
 def test_unknown_reference_element():
-    with pytest.raises(ValueError, match="Keys of `reference_energies`.*'Xy'"):
+    with pytest.raises(ValueError, match=r"Keys of `reference_energies`.*'Xy'"):
         make_potential(reference_energies={"Xy": 1.0})

@@ -41,7 +41,7 @@ def test_cutoff_function_is_smooth(kind, order):
 
 
 def test_unknown_cutoff_function():
-    with pytest.raises(ValueError, match="must be one of .*Received: 'tanh'"):
+    with pytest.raises(ValueError, match=r"must be one of .*Received: 'tanh'"):
         cutoff_function(tf.constant(1.0), 5.0, "tanh")
 
 

@@ -101,5 +101,5 @@ def test_sizes(options):
 
 
 def test_cutoff_function():
-    with pytest.raises(ValueError, match="`cutoff_function` must be one of.*'step'"):
+    with pytest.raises(ValueError, match=r"`cutoff_function` must be one of.*'step'"):
         SchNet(cutoff_function="step")
