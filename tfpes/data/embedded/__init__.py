@@ -23,8 +23,8 @@ belong to the geometry in the file. They are shuffled: any prefix is a random su
     Forces: RMS 0.87 eV/Å, largest below 20 eV/Å. Energies are relative to relaxed fcc
     crystals of the elements, within 1 eV an atom; EMT reaches to about 5.8 Å.
 
-`ase.io.read` reads the files as they are, in half a minute: it seeks back at every
-frame, and LZMA seeks from the start. Unpacked first (`lzma.open`) it takes a second.
+`tfpes.data.load` reads them. (So does `ase.io.read`, but slowly: it seeks back at every
+frame, for which LZMA starts again. Unpack the files first, with `lzma.open`.)
 
 `generate.py` made them; users need not run it.
 """

@@ -1,0 +1,70 @@
+"""What the documents say is run here."""
+
+import doctest
+import importlib
+import pathlib
+import pkgutil
+import re
+import subprocess
+import sys
+
+import pytest
+
+import tfpes
+
+ROOT = pathlib.Path(__file__).parents[1]
+MODULES = [
+    module.name
+    for module in pkgutil.walk_packages(tfpes.__path__, "tfpes.")
+    # The scripts that made the embedded data need an extra.
+    if ".generate" not in module.name
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings(name):
+    module = importlib.import_module(name)
+    result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.failed == 0
+
+
+def test_there_are_examples():
+    finder = doctest.DocTestFinder()
+    examples = sum(
+        len(test.examples)
+        for name in MODULES
+        for test in finder.find(importlib.import_module(name))
+    )
+    assert examples >= 10
+
+
+@pytest.fixture
+def readme():
+    path = ROOT / "README.md"
+    if not path.is_file():
+        pytest.skip("README.md is not beside the tests")
+    return path.read_text()
+
+
+@pytest.mark.slow
+def test_readme_code_runs(readme, tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
+    assert len(blocks) == 2
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", "".join(blocks)],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        timeout=540,
+    )
+    assert (tmp_path / "model.keras").is_file()
+    assert (tmp_path / "saved_model/saved_model.pb").is_file()
+
+
+def test_readme_is_short_and_has_the_two_commands(readme):
+    assert len(readme.splitlines()) <= 110
+    commands = re.findall(r"^python -m pip install .* && .*$", readme, re.MULTILINE)
+    assert commands == [
+        "python -m pip install . && tfpes train",
+        "python -m pip install '.[test]' && python -m pytest",
+    ]
