@@ -8,6 +8,7 @@ from ase.md.verlet import VelocityVerlet
 
 import tfpes
 from tfpes import Calculator
+from tfpes.models.radial import edge_vectors
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +126,16 @@ def test_padding_of_edges_grows_without_changing_results(calculator, trained, gr
     room = calculator._num_edges
     calculator.calculate(dense)
     assert calculator._num_edges == room >= len(graph([dense])["edge_shift"])
+
+
+def test_padding_edges_are_beyond_the_cutoff(calculator):
+    calculator.calculate(bulk("Cu", a=3.2))
+    inputs = calculator._inputs(Atoms("Cu2", [[0, 0, 0], [0, 0, 2.0]]))
+    vectors = edge_vectors(inputs).numpy()
+    distance = np.sort(np.linalg.norm(vectors, axis=1))
+    assert len(distance) > 2
+    np.testing.assert_allclose(distance[:2], 2.0)
+    assert (distance[2:] > calculator.cutoff).all()
 
 
 def test_results_follow_the_atoms(calculator, crystal):

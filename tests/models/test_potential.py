@@ -378,6 +378,12 @@ def test_weights_hold_the_statistics():
     assert not trainable & {"energy_mean", "energy_variance", "seen", "force_scale"}
 
 
+def test_element_never_seen(graph, ethanol):
+    norm = PESNormalization(energy_mean={"H": -1.0}, energy_variance={"H": 1.0})
+    with pytest.raises(ValueError, match=r"Received: structure 1 holds C\. Adapt"):
+        make_potential(norm=norm)(graph([Atoms("H"), ethanol]))
+
+
 def test_unknown_reference_element():
     with pytest.raises(ValueError, match=r"Keys of `reference_energies`.*'Xy'"):
         make_potential(reference_energies={"Xy": 1.0})

@@ -373,25 +373,28 @@ class PESNormalization(keras.layers.Layer):
         """Return the specification of the inputs: nothing changes shape."""
         return {key: keras.KerasTensor(t.shape, t.dtype) for key, t in targets.items()}
 
-    def _known(self, composition: Any) -> Any:
-        """Return float64 counts; eagerly, raise for elements that were never seen."""
-        composition = tf.cast(composition, tf.float64)
-        if tf.executing_eagerly():
-            unseen = np.flatnonzero(
-                (self.seen.numpy() == 0) & (np.arange(NUMBER_OF_COLUMNS) > 0)
+    def require_known(self, composition: Any) -> None:
+        """Raise a ValueError for elements that were never seen (eagerly only)."""
+        if not tf.executing_eagerly():
+            return
+        unseen = np.flatnonzero(self.seen.numpy() == 0)
+        unseen = unseen[unseen > 0]
+        # With every element seen, `unseen` is empty: a later reshape would fail.
+        counts = np.asarray(composition).reshape(-1, NUMBER_OF_COLUMNS)[:, unseen]
+        if counts.any():
+            structure, column = np.argwhere(counts > 0)[0]
+            seen = join_symbols(np.flatnonzero(self.seen.numpy())) or "none"
+            culprit = join_symbols([unseen[column]])
+            raise ValueError(
+                f"`PESNormalization` knows the elements {seen}. Received: structure "
+                f"{structure} holds {culprit}. Adapt on a data set that contains "
+                f"{culprit}, or pass `energy_mean` and `energy_variance` for it."
             )
-            counts = composition.numpy().reshape(-1, NUMBER_OF_COLUMNS)[:, unseen]
-            if counts.any():
-                structure, column = np.argwhere(counts > 0)[0]
-                seen = join_symbols(np.flatnonzero(self.seen.numpy())) or "none"
-                culprit = join_symbols([unseen[column]])
-                raise ValueError(
-                    f"`PESNormalization` knows the elements {seen}. Received: "
-                    f"structure {structure} holds {culprit}. Adapt on a data set that "
-                    f"contains {culprit}, or pass `energy_mean` and `energy_variance` "
-                    "for it."
-                )
-        return composition
+
+    def _known(self, composition: Any) -> Any:
+        """Return float64 counts of elements that were seen."""
+        self.require_known(composition)
+        return tf.cast(composition, tf.float64)
 
     # -- serialization ------------------------------------------------------------
 

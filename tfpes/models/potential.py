@@ -123,6 +123,7 @@ class Potential(keras.Model):
 
     def baseline(self, composition: Any) -> Any:
         """Return the energy of the atoms alone, ``Σ n_z μ_z``, (S,) float64 eV."""
+        self.normalization.require_known(composition)
         mean = tf.convert_to_tensor(self.normalization.energy_mean)
         if self.reference_energies is not None:
             given = tf.constant(self.reference_energies)
