@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from ase import units
 from ase.build import bulk
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
+from ase.md.velocitydistribution import Stationary, thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 from rich.console import Console
 
@@ -38,7 +38,7 @@ atoms = bulk("Cu", cubic=True) * (3, 3, 3)
 atoms.calc = tfpes.Calculator(run / "saved_model")
 rng = np.random.default_rng(0)
 # Half of the kinetic energy becomes potential energy.
-MaxwellBoltzmannDistribution(atoms, temperature_K=600, rng=rng)
+thermalize_momenta(atoms, temperature_K=600, rng=rng)
 Stationary(atoms)
 dynamics = VelocityVerlet(atoms, timestep=2 * units.fs)
 energies, temperatures = [], []

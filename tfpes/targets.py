@@ -40,6 +40,9 @@ def composition(
     Returns:
         (S, 119) float64, indexed by atomic number.
 
+    Raises:
+        ValueError: for numbers that are no element (eagerly; a graph skips them).
+
     Example:
         >>> water = composition([8, 1, 1], [0, 0, 0], 1)
         >>> int(water[0, 1]), int(water[0, 8])
@@ -47,7 +50,15 @@ def composition(
     """
     atomic_numbers = tf.cast(atomic_numbers, tf.int32)
     structure_index = tf.cast(structure_index, tf.int32)
-    is_atom = tf.cast(atomic_numbers > 0, tf.float64)
+    is_element = (atomic_numbers > 0) & (atomic_numbers < NUMBER_OF_COLUMNS)
+    if tf.executing_eagerly():
+        wrong = atomic_numbers[(atomic_numbers != 0) & ~is_element]
+        if len(wrong):
+            raise ValueError(
+                "Atomic numbers are 1 to 118, or 0 for padding. Received: "
+                f"{int(wrong[0])}."
+            )
+    is_atom = tf.cast(is_element, tf.float64)
     # One segment for each (structure, element): an (A, 119) one-hot never exists.
     segments = structure_index * NUMBER_OF_COLUMNS + atomic_numbers
     counts = tf.math.unsorted_segment_sum(
@@ -66,6 +77,9 @@ def structure_target(values: Tensor, composition: Tensor) -> Tensor:
     Returns:
         (S, 1 + 119) or (S, 9 + 119) float64.
 
+    Raises:
+        ValueError: for labels of another shape.
+
     Example:
         >>> water = composition([8, 1, 1], [0, 0, 0], 1)
         >>> structure_target([-14.2], water).shape
@@ -73,6 +87,11 @@ def structure_target(values: Tensor, composition: Tensor) -> Tensor:
     """
     values = tf.cast(values, tf.float64)
     composition = tf.cast(composition, tf.float64)
+    if values.shape.rank not in (1, 3):
+        raise ValueError(
+            "Labels of structures are energies (S,) or virials (S, 3, 3). Received: "
+            f"shape {values.shape}."
+        )
     width = 1 if values.shape.rank == 1 else 9
     values = tf.reshape(values, (-1, width))
     return tf.concat([values, composition], axis=1)

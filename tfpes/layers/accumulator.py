@@ -40,21 +40,24 @@ class Accumulator:
             if key not in known:
                 continue
             values, composition = _arrays(split_structure_target(targets[key]))
-            if inputs is not None and isolated is None:
+            if isolated is None:
                 isolated = _isolated_atoms(inputs, composition)
             weight = weights.get(key)
             # A structure without atoms is padding: it is not even counted.
             real = composition.any(axis=1)
             values, composition = values[real], composition[real]
             weight = None if weight is None else weight[real]
-            alone = None if isolated is None else isolated[real]
+            alone = isolated[real]
             if key == "energy":
                 self.energies.update(composition, values, weight, alone)
             else:
                 square = virial_mean_square(values.reshape(-1, 3, 3))
                 self.virials.update(composition, square, weight, alone)
         if "forces" in known:
-            forces, numbers, _ = _arrays(split_atom_target(targets["forces"]))
+            forces, numbers, index = _arrays(split_atom_target(targets["forces"]))
+            if isolated is not None:
+                # Their forces are zero by symmetry: no draws from a distribution.
+                numbers = np.where(isolated[index], 0, numbers)
             self.forces.update(numbers, forces, weights.get("forces"))
 
     def merge(self, other: "Accumulator") -> None:
@@ -69,6 +72,11 @@ class Accumulator:
         return self.energies.counts_seen["received"] > 0
 
     @property
+    def has_forces(self) -> bool:
+        """Whether targets had the key "forces", with or without labels."""
+        return bool(self.forces.atoms.any() or self.forces.missing.any())
+
+    @property
     def has_virials(self) -> bool:
         """Whether there is a virial."""
         return self.virials.structures > 0
@@ -76,7 +84,7 @@ class Accumulator:
     @property
     def is_empty(self) -> bool:
         """Whether no structure and no atom has been seen."""
-        return not (self.has_energies or self.has_virials or self.forces.atoms.any())
+        return not (self.has_energies or self.has_virials or self.has_forces)
 
 
 def _unpack(batch: Any) -> tuple[dict | None, dict, dict]:

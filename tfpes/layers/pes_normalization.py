@@ -196,8 +196,9 @@ class PESNormalization(keras.layers.Layer):
                 "`adapt` needs at least one structure. Received: none. Check that the "
                 "data set is not empty, and that a one-shot iterator is not used twice."
             )
-        energy = virial = report = None
-        forces = fit_forces(accumulator.forces, self.prior_strength)
+        energy = forces = virial = report = None
+        if accumulator.has_forces:
+            forces = fit_forces(accumulator.forces, self.prior_strength)
         if accumulator.has_virials:
             virial = fit_virial(accumulator.virials, self.prior_strength)
         if accumulator.has_energies:
@@ -215,7 +216,7 @@ class PESNormalization(keras.layers.Layer):
             report = make_report(
                 accumulator.energies,
                 energy,
-                forces=accumulator.forces,
+                forces=accumulator.forces if forces else None,
                 force_fit=forces,
                 virial=accumulator.virials if virial else None,
                 virial_fit=virial,
@@ -223,25 +224,25 @@ class PESNormalization(keras.layers.Layer):
         # Nothing can fail from here on: the layer changes as a whole or not at all.
         self._accumulator = accumulator
         self._report = report
+        self._assign_given()
         if energy is not None:
             self.energy_mean.assign(energy.mean)
             self.energy_variance.assign(_without_padding(energy.variance))
             self.collective_variance.assign(energy.collective_variance)
             given = ~np.isnan(self._given["energy_variance"])
             self.seen.assign((energy.seen | given).astype(np.float64))
-        self.force_scale.assign(self._with_given("force_scale", forces.scale))
-        if virial is not None:
-            self.virial_scale.assign(self._with_given("virial_scale", virial.scale))
-
-    def _with_given(self, name: str, values: NDArray) -> NDArray:
-        given = self._given[name]
-        return np.where(np.isnan(given), values, given)
+        for name, fit in (("force_scale", forces), ("virial_scale", virial)):
+            if fit is not None:
+                given = self._given[name]
+                values = np.where(np.isnan(given), fit.scale, given)
+                getattr(self, name).assign(values)
 
     def _assign_given(self) -> None:
         """Set the weights to what is given; what is not takes the mean of it."""
         for name, given in self._given.items():
             known = given[~np.isnan(given)]
-            default = 0.0 if name == "energy_mean" else 1.0
+            # A scale of 0 says that there is none yet.
+            default = 1.0 if name == "energy_variance" else 0.0
             fill = known.mean() if len(known) else default
             values = np.where(np.isnan(given), fill, given)
             if name == "energy_variance":
@@ -267,19 +268,28 @@ class PESNormalization(keras.layers.Layer):
 
     @property
     def is_adapted(self) -> bool:
-        """Whether there are statistics, learned or given."""
-        # Also asked while a training step is traced; the weights exist outside.
-        with tf.init_scope():
-            return bool(np.any(self.seen.numpy()))
+        """Whether there are statistics of any label, learned or given."""
+        return any(self._has_statistics(label) for label in _SIGN_OF_STATISTICS)
 
-    def require_adapted(self) -> None:
-        """Raise a RuntimeError if there are no statistics."""
-        if not self.is_adapted:
+    def require_adapted(self, label: str = "energy") -> None:
+        """Raise a RuntimeError if there are no statistics of a label.
+
+        Args:
+            label: ``"energy"``, ``"forces"`` or ``"virial"``.
+        """
+        if not self._has_statistics(label):
+            name = "energy_variance" if label == "energy" else f"{label}_scale"
             raise RuntimeError(
                 "`PESNormalization` needs statistics before it is used. Received: a "
-                "layer without any. Call `normalization.adapt(dataset)`, or pass "
-                "`energy_mean`, `energy_variance` and `force_scale`."
+                f"layer without any of the key '{label}'. Call "
+                f"`normalization.adapt(dataset)` with targets that have it, or pass "
+                f"`{name.replace('forces', 'force')}`."
             )
+
+    def _has_statistics(self, label: str) -> bool:
+        # Also asked while a training step is traced; the weights exist outside.
+        with tf.init_scope():
+            return bool(np.any(getattr(self, _SIGN_OF_STATISTICS[label]).numpy()))
 
     # -- standardization ----------------------------------------------------------
 
@@ -349,7 +359,6 @@ class PESNormalization(keras.layers.Layer):
 
     def call(self, targets: dict[str, Any]) -> dict[str, Any]:
         """Standardize the labels of packed targets, or undo it (``invert=True``)."""
-        self.require_adapted()
         prefix = "destandardize" if self.invert else "standardize"
         outputs = {}
         for key, target in targets.items():
@@ -358,6 +367,7 @@ class PESNormalization(keras.layers.Layer):
                     "`PESNormalization` standardizes the keys 'energy', 'forces' and "
                     f"'virial'. Received: {key!r}."
                 )
+            self.require_adapted(key)
             change = getattr(self, f"{prefix}_{key}")
             if key == "forces":
                 values, numbers, index = split_atom_target(target)
@@ -459,6 +469,13 @@ class PESNormalization(keras.layers.Layer):
         for name in _WEIGHTS:
             getattr(self, name).assign(np.asarray(store[name]))
 
+
+_SIGN_OF_STATISTICS = {
+    "energy": "seen",
+    "forces": "force_scale",
+    "virial": "virial_scale",
+}
+"""The weight of each label that is zero until there are statistics."""
 
 _WEIGHTS = {
     "energy_mean": True,

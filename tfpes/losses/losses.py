@@ -19,6 +19,8 @@ class StandardizedLoss(keras.losses.Loss):
     included, and casts targets to its own dtype; this class replaces it.
     """
 
+    label = ""
+
     def __init__(
         self,
         normalization: PESNormalization,
@@ -59,7 +61,7 @@ class StandardizedLoss(keras.losses.Loss):
             RuntimeError: if the normalization has no statistics yet.
             ValueError: for shapes that do not fit.
         """
-        self.normalization.require_adapted()
+        self.normalization.require_adapted(self.label)
         with tf.name_scope(self.name):
             error, present = self.errors(y_true, y_pred)
             error = tf.cast(error, self.dtype)
@@ -146,6 +148,8 @@ class EnergyLoss(StandardizedLoss):
         1.0
     """
 
+    label = "energy"
+
     def __init__(
         self,
         normalization: PESNormalization,
@@ -188,6 +192,8 @@ class ForceLoss(StandardizedLoss):
         y_pred: (A, 3) or (A, 3, 1), eV/Å.
         sample_weight: (A,), optional.
     """
+
+    label = "forces"
 
     def __init__(
         self,

@@ -53,6 +53,8 @@ class Potential(keras.Model):
         **kwargs: Any,
     ) -> None:
         """Take the parts."""
+        # Coordinates in half precision would be useless; the network casts features.
+        kwargs.setdefault("autocast", False)
         super().__init__(**kwargs)
         self.network = network
         self.normalization = normalization
@@ -86,6 +88,9 @@ class Potential(keras.Model):
         self, inputs: dict[str, Any], compute_virial: bool
     ) -> dict[str, Any]:
         """Do what a call does, with or without virials."""
+        dtype = tf.float64 if self.compute_dtype == "float64" else tf.float32
+        geometry = ("positions", "cell", "edge_shift")
+        inputs = {**inputs, **{key: tf.cast(inputs[key], dtype) for key in geometry}}
         numbers, cell = inputs["atomic_numbers"], inputs["cell"]
         structure_index = inputs["structure_index"]
         num_structures = cell.shape[0] or tf.shape(cell)[0]
@@ -95,11 +100,11 @@ class Potential(keras.Model):
         strain = tf.zeros_like(cell)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(positions)
-            geometry = {"positions": positions}
+            changed = {"positions": positions}
             if compute_virial:
                 tape.watch(strain)
-                geometry = _deform(inputs, strain)
-            local = self.network({**inputs, **geometry})
+                changed = _deform(inputs, strain)
+            local = self.network({**inputs, **changed})
             if local.shape.rank == 2:
                 local = local[:, 0]
             # Structures are disjoint: the gradient of the sum is that of each.

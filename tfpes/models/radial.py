@@ -72,6 +72,7 @@ class GaussianBasis(keras.layers.Layer):
 
     def __init__(self, size: int, cutoff: float, **kwargs: Any) -> None:
         """Remember the grid."""
+        kwargs.setdefault("autocast", False)
         super().__init__(**kwargs)
         self.size = int(size)
         self.cutoff = float(cutoff)

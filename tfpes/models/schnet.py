@@ -63,11 +63,13 @@ class SchNet(keras.layers.Layer):
         cutoff: float = 5.0,
         channels: int = 64,
         blocks: int = 3,
-        basis_size: int = 20,
+        basis_size: int = 40,
         cutoff_function: str = "cosine",
         **kwargs: Any,
     ) -> None:
         """Create the sublayers."""
+        # Coordinates keep their precision under any dtype policy.
+        kwargs.setdefault("autocast", False)
         super().__init__(**kwargs)
         if not cutoff > 0:
             raise ValueError(f"`cutoff` must be positive (Å). Received: {cutoff}.")
@@ -139,7 +141,7 @@ class SchNet(keras.layers.Layer):
         numbers = inputs["atomic_numbers"]
         num_atoms = numbers.shape[0] or tf.shape(numbers)[0]
         distance = safe_norm(edge_vectors(inputs))
-        basis = self.basis(distance)
+        basis = tf.cast(self.basis(distance), self.compute_dtype)
         switch = cutoff_function(distance, self.cutoff, self.cutoff_function)[:, None]
         switch = tf.cast(switch, self.compute_dtype)
         features = self.embedding(numbers)
