@@ -43,7 +43,7 @@ class Options:
     metric: str = "mse"
     energy_weight: float = 1.0
     forces_weight: float = 1.0
-    learning_rate: float = 2e-3
+    learning_rate: float = 5e-3
     channels: int = 64
     blocks: int = 3
     size_law: str = "auto"

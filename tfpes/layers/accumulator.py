@@ -1,5 +1,6 @@
 """What `adapt` gathers from batches."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,19 @@ from tfpes.statistics import AtomicTable, CompositionTable, virial_mean_square
 from tfpes.targets import split_atom_target, split_structure_target
 
 
+_PARTS = {
+    "energies": CompositionTable,
+    "virials": CompositionTable,
+    "forces": AtomicTable,
+}
+
+
 class Accumulator:
     """Sufficient statistics of packed targets."""
 
     def __init__(self, keep_structures: bool = False) -> None:
         """Start empty; a robust fit keeps single structures."""
+        self.keep_structures = keep_structures
         self.energies = CompositionTable(keep_structures=keep_structures)
         self.virials = CompositionTable()
         self.forces = AtomicTable()
@@ -65,6 +74,38 @@ class Accumulator:
         self.energies.merge(other.energies)
         self.virials.merge(other.virials)
         self.forces.merge(other.forces)
+
+    def state(self) -> dict[str, NDArray]:
+        """Return everything as arrays of numbers, for :meth:`from_state`."""
+        return {
+            f"{part}_{name}": array
+            for part in _PARTS
+            for name, array in getattr(self, part).state().items()
+            # HDF5 files of Keras hold numbers only.
+            if name != "kind"
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, NDArray]) -> "Accumulator":
+        """Return the accumulator that `state` was taken from.
+
+        Raises:
+            ValueError: if the state is damaged or of another version.
+        """
+        tables = {}
+        for part, table in _PARTS.items():
+            prefix = f"{part}_"
+            arrays = {
+                name.removeprefix(prefix): np.asarray(array)
+                for name, array in state.items()
+                if name.startswith(prefix)
+            }
+            kind = np.array(table.__name__)
+            tables[part] = table.from_state({"kind": kind, **arrays})
+        accumulator = cls(tables["energies"].keep_structures)
+        for part, filled in tables.items():
+            setattr(accumulator, part, filled)
+        return accumulator
 
     @property
     def has_energies(self) -> bool:

@@ -1,5 +1,7 @@
 """The preprocessing layer that holds the statistics of a data set."""
 
+import itertools
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -16,6 +18,7 @@ from tfpes.elements import (
     join_symbols,
 )
 from tfpes.layers.accumulator import Accumulator
+from tfpes.layers.statistics_file import OPTIONS, read_statistics, write_statistics
 from tfpes.statistics import Report, fit_energy, fit_forces, fit_virial, make_report
 from tfpes.targets import (
     atom_target,
@@ -149,12 +152,15 @@ class PESNormalization(keras.layers.Layer):
         Raises:
             ValueError: if there is no data or no label. The layer is then unchanged.
         """
+        if steps is not None and steps < 0:
+            raise ValueError(
+                f"`steps` is a number of batches, or None for all. Received: {steps}."
+            )
         batches = [data] if isinstance(data, dict | tuple) else data
         progress = _Progress(batches, steps, verbose)
         accumulator = Accumulator(self.robust)
-        for step, batch in enumerate(batches):
-            if step == steps:
-                break
+        # An iterator gives no batch more than are used.
+        for batch in itertools.islice(batches, steps):
             accumulator.update(batch)
             progress.advance()
         progress.close()
@@ -165,21 +171,41 @@ class PESNormalization(keras.layers.Layer):
         self._accumulator = Accumulator(self.robust)
 
     def update_state(self, batch: Any) -> None:
-        """Gather a batch; :meth:`finalize_state` makes it count."""
-        self._accumulator.update(batch)
+        """Gather a batch; :meth:`finalize_state` makes it count.
+
+        What was gathered is saved with the weights, so that a layer loaded from a
+        file goes on from there. :meth:`reset_state` before saving leaves it out.
+
+        Raises:
+            ValueError: as :meth:`adapt`; nothing of the batch is then gathered.
+        """
+        fresh = Accumulator(self.robust)
+        fresh.update(batch)
+        self._accumulator.merge(fresh)
 
     def merge_state(self, layers: Iterable["PESNormalization"]) -> None:
         """Gather what other layers have gathered.
 
         Raises:
             TypeError: if one of them is no ``PESNormalization``.
+            ValueError: if one of them gathers something else, because its option
+                ``robust`` differs. Nothing is then gathered.
         """
+        layers = list(layers)
         for layer in layers:
             if not isinstance(layer, PESNormalization):
                 raise TypeError(
                     "`merge_state` takes `PESNormalization` layers. Received: "
                     f"{type(layer).__name__}."
                 )
+            if layer.robust != self.robust:
+                raise ValueError(
+                    "`merge_state` takes layers with the same option `robust`, which "
+                    f"decides what is gathered. Received: `robust={layer.robust}`, "
+                    f"for a layer with `robust={self.robust}`. Adapt both with the "
+                    "same option."
+                )
+        for layer in layers:
             self._accumulator.merge(layer._accumulator)
 
     def finalize_state(self) -> None:
@@ -245,7 +271,7 @@ class PESNormalization(keras.layers.Layer):
             default = 1.0 if name == "energy_variance" else 0.0
             fill = known.mean() if len(known) else default
             values = np.where(np.isnan(given), fill, given)
-            if name == "energy_variance":
+            if name.startswith("energy"):
                 values = _without_padding(values)
             getattr(self, name).assign(values)
         self.collective_variance.assign(self._given_collective or 0.0)
@@ -262,7 +288,8 @@ class PESNormalization(keras.layers.Layer):
         if self._report is None:
             raise RuntimeError(
                 "`report` describes the data of the last `adapt`. Received: a layer "
-                "that was not adapted in this process. Call `adapt(dataset)`."
+                "that was not adapted in this process. Call `adapt(dataset)`, or "
+                "`finalize_state()` if the file holds what was gathered."
             )
         return self._report
 
@@ -421,11 +448,7 @@ class PESNormalization(keras.layers.Layer):
                 for name, given in self._given.items()
             },
             "collective_variance": self._given_collective,
-            "size_law": self.size_law,
-            "per_element": self.per_element,
-            "prior_strength": self.prior_strength,
-            "robust": self.robust,
-            "isolated_atoms": self.isolated_atoms,
+            **{name: getattr(self, name) for name in OPTIONS},
             "invert": self.invert,
         }
         if self.is_adapted:
@@ -444,16 +467,68 @@ class PESNormalization(keras.layers.Layer):
             getattr(layer, name).assign(value)
         return layer
 
-    def save_own_variables(self, store: Any) -> None:
-        """Store the statistics under their names."""
-        for name in _WEIGHTS:
-            store[name] = getattr(self, name).numpy()
+    def to_json(self, path: str | os.PathLike[str]) -> None:
+        """Write statistics, options and report to a file that people can read.
 
-    def load_own_variables(self, store: Any) -> None:
-        """Load the statistics by name.
+        Numbers keep all their digits. The file is written completely or not at all.
+
+        Args:
+            path: of the file.
 
         Raises:
-            ValueError: if one is missing.
+            RuntimeError: if there are no statistics yet.
+        """
+        if not self.is_adapted:
+            raise RuntimeError(
+                "`to_json` writes statistics. Received: a layer without any. Call "
+                "`adapt(dataset)`, or pass `energy_variance` or `force_scale`."
+            )
+        config = self.get_config()
+        write_statistics(
+            path,
+            {name: getattr(self, name).numpy() for name in _WEIGHTS},
+            config,
+            {name: config[name] for name in (*self._given, "collective_variance")},
+            None if self._report is None else self._report.as_dict(),
+        )
+
+    @classmethod
+    def from_json(cls, path: str | os.PathLike[str]) -> "PESNormalization":
+        """Make a layer from a file that :meth:`to_json` wrote.
+
+        Args:
+            path: of the file.
+
+        Returns:
+            A layer with the same statistics, options and report.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if it is no file of statistics, a newer or a damaged one.
+        """
+        statistics, options, given, report = read_statistics(path)
+        layer = cls(**given, **options)
+        for name, value in statistics.items():
+            getattr(layer, name).assign(value)
+        if report is not None:
+            layer._report = Report(report, report.pop("warnings"))
+        return layer
+
+    def save_own_variables(self, store: Any) -> None:
+        """Store the statistics, and what was gathered, under their names."""
+        for name in _WEIGHTS:
+            store[name] = getattr(self, name).numpy()
+        if not self._accumulator.is_empty:
+            for name, array in self._accumulator.state().items():
+                store[f"{_GATHERED}{name}"] = array
+
+    def load_own_variables(self, store: Any) -> None:
+        """Load the statistics, and what was gathered if the file has it.
+
+        Raises:
+            ValueError: if one of the statistics is missing, or what was gathered is
+                damaged or belongs to another option ``robust``. The layer is then
+                unchanged.
         """
         stored = set(store.keys())
         if not stored and self.is_adapted:
@@ -466,8 +541,24 @@ class PESNormalization(keras.layers.Layer):
                 f"A file of this layer holds {', '.join(_WEIGHTS)}. Received: one "
                 f"without {', '.join(missing)}. It was not written by this class."
             )
+        gathered = {
+            name.removeprefix(_GATHERED): np.asarray(store[name])
+            for name in stored
+            if name.startswith(_GATHERED)
+        }
+        accumulator = Accumulator(self.robust)
+        if gathered:
+            accumulator = Accumulator.from_state(gathered)
+            if accumulator.keep_structures != self.robust:
+                raise ValueError(
+                    "A file of this layer is loaded into one with the same option "
+                    f"`robust`. Received: a file with `robust={not self.robust}`. "
+                    "Make the layer with that option."
+                )
         for name in _WEIGHTS:
             getattr(self, name).assign(np.asarray(store[name]))
+        self._accumulator = accumulator
+        self._report = None
 
 
 _SIGN_OF_STATISTICS = {
@@ -476,6 +567,9 @@ _SIGN_OF_STATISTICS = {
     "virial": "virial_scale",
 }
 """The weight of each label that is zero until there are statistics."""
+
+_GATHERED = "gathered_"
+"""What the names of stored sufficient statistics begin with."""
 
 _WEIGHTS = {
     "energy_mean": True,

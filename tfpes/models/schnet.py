@@ -63,7 +63,7 @@ class SchNet(keras.layers.Layer):
         cutoff: float = 5.0,
         channels: int = 64,
         blocks: int = 3,
-        basis_size: int = 40,
+        basis_size: int = 64,
         cutoff_function: str = "cosine",
         **kwargs: Any,
     ) -> None:
