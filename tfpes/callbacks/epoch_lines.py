@@ -7,11 +7,12 @@ import keras
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+# Key of the logs, heading, unit, factor, format.
 _COLUMNS = (
-    ("loss", "loss", 1.0, "9.4f"),
-    ("val_loss", "val loss", 1.0, "9.4f"),
-    ("val_energy_mae", "E MAE", 1e3, "9.2f"),
-    ("val_forces_rmse", "F RMSE", 1e3, "9.1f"),
+    ("loss", "loss", "training", 1.0, "10.4f"),
+    ("val_loss", "loss", "validation", 1.0, "12.4f"),
+    ("val_energy_mae", "E MAE", "meV/atom", 1e3, "10.2f"),
+    ("val_forces_rmse", "F RMSE", "meV/Å", 1e3, "9.1f"),
 )
 
 
@@ -35,12 +36,17 @@ class EpochLines(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         """Print the heading."""
         self._start = time.monotonic()
-        names = "".join(f"{name:>10}" for _, name, _, _ in _COLUMNS)
-        self.console.print(f"{'epoch':>6}{'time':>7}{names}   (validation: meV/atom,")
-        self.console.print(f"{'':>6}{'s':>7}{'':>{10 * len(_COLUMNS)}}    meV/Å)")
+        for heading, first in ((1, f"{'epoch':>6}{'time':>8}"), (2, f"{'s':>14}")):
+            cells = (
+                f"{column[heading]:>{int(column[4].split('.')[0])}}"
+                for column in _COLUMNS
+            )
+            self.console.print(first + "".join(cells), highlight=False)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Start a bar."""
+        """Start a bar, in a terminal."""
+        if not self.console.is_terminal:
+            return
         total = "" if self.total_epochs is None else f"/{self.total_epochs}"
         self._progress = Progress(
             TextColumn(f"epoch {epoch + 1}{total}"),
@@ -64,13 +70,13 @@ class EpochLines(keras.callbacks.Callback):
         """Print the line."""
         self.close()
         elapsed = time.monotonic() - self._start
+        logs = logs or {}
         values = "".join(
-            f" {format((logs or {})[key] * factor, form)}"
-            if key in (logs or {})
-            else ""
-            for key, _, factor, form in _COLUMNS
+            format(logs[key] * factor, form)
+            for key, _, _, factor, form in _COLUMNS
+            if key in logs
         )
-        self.console.print(f"{epoch + 1:>6}{elapsed:>7.1f}{values}", highlight=False)
+        self.console.print(f"{epoch + 1:>6}{elapsed:>8.1f}{values}", highlight=False)
 
     def close(self) -> None:
         """Remove the bar."""

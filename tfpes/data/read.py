@@ -69,9 +69,10 @@ def read(
     keys = {"energy": energy_key, "forces": forces_key, "stress": stress_key}
     rows = []
     # The number of structures is known only at the end: the bar counts.
+    console = Console(stderr=True)
     with Progress(
         "{task.description}", "{task.completed} structures",
-        console=Console(stderr=True), transient=True, disable=not verbose,
+        console=console, transient=True, disable=not (verbose and console.is_terminal),
     ) as progress:  # fmt: skip
         task = progress.add_task("Reading", total=None)
         for place, atoms in _iterate(source):
