@@ -32,6 +32,7 @@ suppress_warnings = ["mystnb.unknown_mime_type"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 autodoc_default_options = {"members": True}
+napoleon_attr_annotations = False
 napoleon_custom_sections = [("Call arguments", "params_style")]
 nitpick_ignore_regex = [
     # Types of other projects: their inventories would need the network.

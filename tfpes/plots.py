@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tfpes.data.structures import Structures
 from tfpes.evaluation import Predictions, size_bins
 
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "figure.dpi": 120,
@@ -28,12 +28,12 @@ def plot_parity(
     size = structures.num_atoms
     true = (structures.energy - predictions.baseline) / size
     pred = (predictions.energy - predictions.baseline) / size
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 4.6))
         _parity(left, true, pred, "(E - Σ μ) / N", "eV/atom")
         forces = structures.forces.ravel(), predictions.forces.ravel()
         _parity(right, *forces, "force component", "eV/Å")
-        _save(figure, path)
+        save_figure(figure, path)
 
 
 def _parity(axes: Axes, true: NDArray, pred: NDArray, name: str, unit: str) -> None:
@@ -64,7 +64,7 @@ def plot_learning_curves(
         ("energy_mae", "energy MAE [eV/atom]"),
         ("forces_rmse", "force RMSE [eV/Å]"),
     )
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, grid = plt.subplots(2, 2, figsize=(9.5, 6.5), sharex=True)
         for axes, (key, label) in zip(grid.flat, panels, strict=True):
             for name, text in ((key, "training"), (f"val_{key}", "validation")):
@@ -75,7 +75,7 @@ def plot_learning_curves(
         grid[0, 0].legend()
         for axes in grid[1]:
             axes.set_xlabel("epoch")
-        _save(figure, path)
+        save_figure(figure, path)
 
 
 def plot_error_by_size(
@@ -85,7 +85,7 @@ def plot_error_by_size(
     size = structures.num_atoms
     error = np.abs(predictions.energy - structures.energy) / predictions.scale
     present = np.isfinite(error) & (error > 0)
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(6.5, 4.4))
         axes.scatter(
             size[present], error[present], s=10, alpha=0.5, linewidths=0, label="|ΔE'|"
@@ -109,10 +109,11 @@ def plot_error_by_size(
             # A lucky hit far below all others would squeeze them.
             axes.set_ylim(bottom=max(error[present].min(), 1e-3 * error[present].max()))
         axes.legend()
-        _save(figure, path)
+        save_figure(figure, path)
 
 
-def _save(figure: plt.Figure, path: pathlib.Path) -> None:
+def save_figure(figure: plt.Figure, path: pathlib.Path) -> None:
+    """Write a figure and forget it."""
     figure.tight_layout()
     figure.savefig(path)
     plt.close(figure)

@@ -16,6 +16,7 @@ A label that is NaN is not there. Only this module knows the layout.
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tfpes.elements import NUMBER_OF_COLUMNS
@@ -133,17 +134,17 @@ def split_structure_target(target: Tensor) -> tuple[Tensor, Tensor]:
         ValueError: for any other shape.
     """
     widths = (1 + NUMBER_OF_COLUMNS, 9 + NUMBER_OF_COLUMNS)
-    shape = tf.convert_to_tensor(target).shape
-    if shape.rank != 2 or shape[1] not in widths:
+    target, shape, rank = _array_or_tensor(target)
+    if rank != 2 or shape[1] not in widths:
         raise ValueError(
             "A target per structure has the shape (S, 120) for energies or (S, 128) "
             f"for virials: the values, then the composition. Received: {shape}. "
             "Pack labels with `tfpes.targets.structure_target(values, composition)`."
         )
-    target = tf.convert_to_tensor(target)
     values = target[:, :-NUMBER_OF_COLUMNS]
     shape = (-1,) if values.shape[1] == 1 else (-1, 3, 3)
-    return tf.reshape(values, shape), target[:, -NUMBER_OF_COLUMNS:]
+    reshape = np.reshape if isinstance(target, np.ndarray) else tf.reshape
+    return reshape(values, shape), target[:, -NUMBER_OF_COLUMNS:]
 
 
 def split_atom_target(target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -159,16 +160,27 @@ def split_atom_target(target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     Raises:
         ValueError: for any other shape.
     """
-    shape = tf.convert_to_tensor(target).shape
-    if shape.rank != 2 or shape[1] != 5:
+    target, shape, rank = _array_or_tensor(target)
+    if rank != 2 or shape[1] != 5:
         raise ValueError(
             "A target per atom has the shape (A, 5): Fx, Fy, Fz, atomic number, "
             f"structure index. Received: {shape}. Pack labels with "
             "`tfpes.targets.atom_target(values, atomic_numbers, structure_index)`."
         )
-    target = tf.convert_to_tensor(target)
+    if isinstance(target, np.ndarray):
+        columns = target[:, 3:].astype(np.int32)
+        return target[:, :3], columns[:, 0], columns[:, 1]
     return (
         target[:, :3],
         tf.cast(target[:, 3], tf.int32),
         tf.cast(target[:, 4], tf.int32),
     )
+
+
+def _array_or_tensor(target: Any) -> tuple[Any, Any, int | None]:
+    """Return a target with its shape and rank (None: unknown)."""
+    # An array stays one: a tensor for each of its columns would slow `adapt` down.
+    if isinstance(target, np.ndarray):
+        return target, target.shape, target.ndim
+    target = tf.convert_to_tensor(target)
+    return target, target.shape, target.shape.rank

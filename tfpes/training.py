@@ -1,8 +1,6 @@
 """A training run, from a file of structures to a folder with a potential."""
 
 import dataclasses
-import json
-import os
 import pathlib
 import platform
 import time
@@ -19,40 +17,41 @@ import tfpes
 from tfpes.callbacks import BestModel, CosineBudget, StopOnNaN
 from tfpes.callbacks.best_model import save_model
 from tfpes.callbacks.epoch_lines import EpochLines
-from tfpes.data import Structures, load, read
-from tfpes.data.embedded import EMBEDDED
+from tfpes.data import Structures
 from tfpes.elements import join_symbols
 from tfpes.evaluation import error_table, format_errors, predict
+from tfpes.json_file import write_json
 from tfpes.layers import PESNormalization
 from tfpes.losses import EnergyLoss, ForceLoss
 from tfpes.metrics import EnergyMAE, EnergyRMSE, ForceMAE, ForceRMSE
 from tfpes.models import Potential, SchNet
+from tfpes.runs import (
+    RunOptions,
+    check_cutoff,
+    choose_folder,
+    print_report,
+    read_set,
+)
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(RunOptions):
     """What ``tfpes train`` can be told; the command line describes each."""
 
     data: Sequence[str] = ("molecules",)
     valid: Sequence[str] = ()
     test: Sequence[str] = ()
-    cutoff: float = 5.0
     epochs: int | None = None
     minutes: float | None = None
     batch_size: int = 8
     metric: str = "mse"
     energy_weight: float = 1.0
     forces_weight: float = 1.0
-    learning_rate: float = 5e-3
-    channels: int = 64
-    blocks: int = 3
-    size_law: str = "auto"
+    learning_rate: float = 4e-3
+    channels: int = 32
+    blocks: int = 2
+    stats: str | None = None
     seed: int = 0
-    output: str | None = None
-    overwrite: bool = False
-    energy_key: str = "energy"
-    forces_key: str = "forces"
-    stress_key: str = "stress"
 
 
 DEFAULT_MINUTES = 2.0
@@ -77,20 +76,15 @@ def train(options: Options, console: Console) -> pathlib.Path:
     """
     _check(options)
     keras.utils.set_random_seed(options.seed)
-    folder = _choose_folder(options)
+    folder = choose_folder(options)
     parts = _read(options, console)
     padding = parts["train"].padding(options.batch_size, shuffle=True)
     console.print(f"Batches: {padding}")
-    normalization = PESNormalization(size_law=options.size_law)
-    normalization.adapt(parts["train"].batches(64))
-    console.print()
-    console.print(
-        str(normalization.report), markup=False, highlight=False, soft_wrap=True
-    )
+    normalization = _normalization(options, parts["train"], console)
     model = _compile(options, normalization)
     # Only now, when nothing is wrong with the data.
     folder.mkdir(parents=True, exist_ok=True)
-    _write_json(folder / "config.json", _describe(options, parts))
+    write_json(folder / "config.json", _describe(options, parts))
     best = BestModel(folder / "model.keras")
     history, interrupted = _fit(options, model, parts, best, console)
     if best.best_epoch is None:
@@ -107,7 +101,8 @@ def train(options: Options, console: Console) -> pathlib.Path:
 
 
 def _check(options: Options) -> None:
-    for name in ("cutoff", "batch_size", "learning_rate", "channels", "blocks"):
+    check_cutoff(options)
+    for name in ("batch_size", "learning_rate", "channels", "blocks"):
         if not getattr(options, name) > 0:
             raise ValueError(
                 f"`--{name.replace('_', '-')}` must be positive. Received: "
@@ -128,26 +123,43 @@ def _check(options: Options) -> None:
         )
 
 
-def _choose_folder(options: Options) -> pathlib.Path:
-    """Return a folder that holds no run yet, or one that may be overwritten."""
-    if options.output is None:
-        name = pathlib.Path(options.data[0]).stem
-        number = 1
-        while (folder := pathlib.Path("runs") / f"{name}-{number}").exists():
-            number += 1
-        return folder
-    folder = pathlib.Path(options.output)
-    if folder.exists() and not folder.is_dir():
-        raise FileExistsError(
-            f"`--output` must be a folder. Received: {options.output!r}, a file."
+def _normalization(
+    options: Options, structures: Structures, console: Console
+) -> PESNormalization:
+    """Return the statistics of the structures, or those of a file."""
+    if options.stats is None:
+        normalization = PESNormalization(size_law=options.size_law)
+        normalization.adapt(structures.batches(64))
+    else:
+        normalization = PESNormalization.from_json(options.stats)
+        _check_statistics(options, normalization, structures)
+        console.print(f"Statistics: {options.stats}", highlight=False)
+    if normalization.has_report:
+        print_report(normalization.report, console)
+    return normalization
+
+
+def _check_statistics(
+    options: Options, normalization: PESNormalization, structures: Structures
+) -> None:
+    known = np.flatnonzero(normalization.seen.numpy())
+    unknown = set(structures.elements.tolist()) - set(known.tolist())
+    if unknown:
+        raise ValueError(
+            "The statistics of `--stats` must cover the elements of the data, "
+            f"{join_symbols(structures.elements)}. Received: '{options.stats}' "
+            f"without {join_symbols(unknown)}. Make statistics of data that hold "
+            "them with `tfpes stats --save`, or leave `--stats` out."
         )
-    if folder.is_dir() and any(folder.iterdir()) and not options.overwrite:
-        raise FileExistsError(
-            "`--output` must be a new or empty folder. Received: "
-            f"{options.output!r}, which holds files. Choose another one, or pass "
-            "`--overwrite`."
-        )
-    return folder
+    if options.forces_weight:
+        try:
+            normalization.require_adapted("forces")
+        except RuntimeError:
+            raise ValueError(
+                "Training on forces needs their scale. Received: "
+                f"'{options.stats}', made of data without forces. Make it of data "
+                "with forces, or pass `--forces-weight 0`."
+            ) from None
 
 
 def _read(options: Options, console: Console) -> dict[str, Structures]:
@@ -187,16 +199,7 @@ def _read(options: Options, console: Console) -> dict[str, Structures]:
 def _read_set(
     options: Options, paths: Sequence[str], name: str, console: Console
 ) -> Structures:
-    if len(paths) == 1 and paths[0] in EMBEDDED and not os.path.exists(paths[0]):
-        structures = load(paths[0], options.cutoff, verbose=True)
-    else:
-        structures = read(
-            paths,
-            options.cutoff,
-            energy_key=options.energy_key,
-            forces_key=options.forces_key,
-            stress_key=options.stress_key,
-        )
+    structures = read_set(options, paths)
     isolated = structures.isolated_atoms
     if isolated.all():
         raise ValueError(
@@ -217,7 +220,7 @@ def _compile(options: Options, normalization: PESNormalization) -> Potential:
     network = SchNet(options.cutoff, options.channels, options.blocks)
     model = Potential(network, normalization)
     model.compile(
-        optimizer=keras.optimizers.Adam(options.learning_rate, clipnorm=10.0),
+        optimizer=keras.optimizers.Adam(options.learning_rate, global_clipnorm=10.0),
         loss={
             "energy": EnergyLoss(normalization, options.metric),
             "forces": ForceLoss(normalization, options.metric),
@@ -301,14 +304,15 @@ def _evaluate(
     test = parts["test"]
     predictions = predict(model, test, options.batch_size)
     errors = error_table(test, predictions)
-    report = model.normalization.report
-    _write_json(
+    normalization = model.normalization
+    report = normalization.report.as_dict() if normalization.has_report else None
+    write_json(
         folder / "metrics.json",
         {
             "test": errors,
             "history": history,
             "padding": dataclasses.asdict(padding),
-            "statistics": report.as_dict(),
+            "statistics": report,
         },
     )
     plots.plot_parity(folder / "parity.png", test, predictions)
@@ -342,10 +346,3 @@ def _describe(options: Options, parts: dict[str, Structures]) -> dict[str, Any]:
             "python": platform.python_version(),
         },
     }
-
-
-def _write_json(path: pathlib.Path, content: Any) -> None:
-    """Write a file completely or not at all."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(unfinished, path)

@@ -231,6 +231,25 @@ def test_single_batch(structures):
     same(adapted(batch[1]), adapted([batch[1]]))
 
 
+def test_arrays(structures):
+    ((inputs, targets),) = structures.batches(15, labels=LABELS)
+    arrays = [{k: v.numpy() for k, v in part.items()} for part in (inputs, targets)]
+    weights = {key: np.ones(len(target)) for key, target in targets.items()}
+    reference = adapted((inputs, targets))
+    same(adapted(tuple(arrays)), reference, 0)
+    same(adapted((*arrays, weights)), reference)
+    same(adapted((*arrays, {})), reference, 0)
+
+
+def test_weights_in_a_dataset(structures, dataset):
+    def weigh(inputs, targets):
+        ones = {key: tf.ones(len(target)) for key, target in targets.items()}
+        return inputs, targets, ones | {"forces": 2 * ones["forces"]}
+
+    layer = adapted(dataset.map(weigh), prior_strength=0.0)
+    same(layer, adapted(dataset, prior_strength=0.0))
+
+
 def test_one_shot_iterator(structures, dataset):
     same(adapted(batch for batch in dataset), adapted(dataset))
 
@@ -273,6 +292,13 @@ def steps(batches, count):
     layer = PESNormalization()
     layer.adapt(batches, steps=count)
     return layer
+
+
+def test_steps_take_no_more_than_they_use(structures):
+    batches = list(structures.batches(4))
+    iterator = iter(batches)
+    steps(iterator, 2)
+    assert len(list(iterator)) == len(batches) - 2
 
 
 def test_infinite_data_with_steps(structures):
@@ -387,6 +413,23 @@ def test_no_structure_in_any_batch(unchanged):
 def test_no_steps(unchanged, many):
     with pytest.raises(ValueError, match=r"at least one structure. Received: none"):
         unchanged.adapt([energies(*many)], steps=0)
+
+
+def test_negative_steps(unchanged, many):
+    with pytest.raises(ValueError, match=r"or None for all. Received: -1"):
+        unchanged.adapt([energies(*many)], steps=-1)
+
+
+@pytest.mark.parametrize("weight", [-1.0, np.nan, np.inf])
+def test_weights_that_make_no_sense(unchanged, many, weight):
+    weights = np.where(np.arange(60) == 7, weight, 1.0)
+    with pytest.raises(ValueError, match=r"not negative. Received: .* at index 7"):
+        unchanged.adapt([(None, energies(*many), {"energy": weights})])
+
+
+def test_weights_of_another_shape(unchanged, many):
+    with pytest.raises(ValueError, match=r"'energy' must have shape \(60,\), one for"):
+        unchanged.adapt([(None, energies(*many), {"energy": np.ones((60, 1))})])
 
 
 def test_no_label(unchanged, many):

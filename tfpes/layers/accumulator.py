@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from tfpes.statistics import AtomicTable, CompositionTable, virial_mean_square
 from tfpes.targets import split_atom_target, split_structure_target
 
-
-_PARTS = {
+_PARTS: dict[str, type[CompositionTable] | type[AtomicTable]] = {
     "energies": CompositionTable,
     "virials": CompositionTable,
     "forces": AtomicTable,
@@ -22,7 +21,6 @@ class Accumulator:
 
     def __init__(self, keep_structures: bool = False) -> None:
         """Start empty; a robust fit keeps single structures."""
-        self.keep_structures = keep_structures
         self.energies = CompositionTable(keep_structures=keep_structures)
         self.virials = CompositionTable()
         self.forces = AtomicTable()
@@ -48,26 +46,34 @@ class Accumulator:
         for key in ("energy", "virial"):
             if key not in known:
                 continue
-            values, composition = _arrays(split_structure_target(targets[key]))
+            values, composition = split_structure_target(np.asarray(targets[key]))
+            weight = _checked_weight(weights, key, len(values))
             if isolated is None:
                 isolated = _isolated_atoms(inputs, composition)
-            weight = weights.get(key)
+            alone = isolated
             # A structure without atoms is padding: it is not even counted.
             real = composition.any(axis=1)
-            values, composition = values[real], composition[real]
-            weight = None if weight is None else weight[real]
-            alone = isolated[real]
+            if not real.all():
+                values, composition, alone = (
+                    values[real],
+                    composition[real],
+                    alone[real],
+                )
+                weight = None if weight is None else weight[real]
             if key == "energy":
                 self.energies.update(composition, values, weight, alone)
             else:
                 square = virial_mean_square(values.reshape(-1, 3, 3))
                 self.virials.update(composition, square, weight, alone)
         if "forces" in known:
-            forces, numbers, index = _arrays(split_atom_target(targets["forces"]))
+            forces, numbers, index = split_atom_target(np.asarray(targets["forces"]))
+            weight = _checked_weight(weights, "forces", len(forces))
             if isolated is not None:
+                _check_index(index, len(isolated))
+            if isolated is not None and isolated.any():
                 # Their forces are zero by symmetry: no draws from a distribution.
                 numbers = np.where(isolated[index], 0, numbers)
-            self.forces.update(numbers, forces, weights.get("forces"))
+            self.forces.update(numbers, forces, weight)
 
     def merge(self, other: "Accumulator") -> None:
         """Add everything that another accumulator has seen."""
@@ -102,10 +108,15 @@ class Accumulator:
             }
             kind = np.array(table.__name__)
             tables[part] = table.from_state({"kind": kind, **arrays})
-        accumulator = cls(tables["energies"].keep_structures)
+        accumulator = cls()
         for part, filled in tables.items():
             setattr(accumulator, part, filled)
         return accumulator
+
+    @property
+    def keep_structures(self) -> bool:
+        """Whether single structures are kept."""
+        return self.energies.keep_structures
 
     @property
     def has_energies(self) -> bool:
@@ -135,7 +146,13 @@ def _unpack(batch: Any) -> tuple[dict | None, dict, dict]:
         inputs, targets = batch[:2]
         weights = batch[2] if len(batch) == 3 else {}
         if isinstance(targets, dict) and isinstance(weights, dict):
-            return inputs, targets, _arrays_of(weights)
+            unknown = sorted(set(weights) - set(targets))
+            if unknown:
+                raise ValueError(
+                    "Weights have the keys of the targets, "
+                    f"{', '.join(sorted(targets))}. Received: {', '.join(unknown)}."
+                )
+            return inputs, targets, weights
     raise ValueError(
         "`adapt` takes batches of `targets`, `(inputs, targets)` or `(inputs, targets, "
         "weights)`, each of them a dict as `Structures.batches` makes them. Received: "
@@ -148,12 +165,26 @@ def _unpack(batch: Any) -> tuple[dict | None, dict, dict]:
     )
 
 
-def _arrays(parts: tuple[Any, ...]) -> tuple[NDArray, ...]:
-    return tuple(np.asarray(part) for part in parts)
+def _checked_weight(weights: dict[str, Any], key: str, length: int) -> NDArray | None:
+    if weights.get(key) is None:
+        return None
+    weight = np.asarray(weights[key])
+    if weight.shape != (length,):
+        what = "atom" if key == "forces" else "structure"
+        raise ValueError(
+            f"Weights of the key '{key}' must have shape ({length},), one for each "
+            f"{what} of the batch. Received: shape {weight.shape}."
+        )
+    return weight
 
 
-def _arrays_of(weights: dict[str, Any]) -> dict[str, NDArray]:
-    return {key: np.asarray(value) for key, value in weights.items()}
+def _check_index(index: NDArray, structures: int) -> None:
+    if index.size and not 0 <= index.min() <= index.max() < structures:
+        raise ValueError(
+            "The structure index of an atom must be one of the structures of the "
+            f"batch, 0 to {structures - 1}. Received: {index.min()} to {index.max()}. "
+            "Pack forces with `tfpes.targets.atom_target`."
+        )
 
 
 def _isolated_atoms(inputs: Any, composition: NDArray) -> NDArray[np.bool_]:

