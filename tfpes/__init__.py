@@ -6,6 +6,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Calculator",
+    "callbacks",
     "data",
     "layers",
     "losses",
@@ -20,5 +21,5 @@ from tfpes import statistics
 # `tfpes.statistics` works without TensorFlow. The rest is imported at once where it
 # can be: Keras finds the classes of a `.keras` file only after they are registered.
 if importlib.util.find_spec("tensorflow") is not None:
-    from tfpes import data, layers, losses, metrics, models, targets
+    from tfpes import callbacks, data, layers, losses, metrics, models, targets
     from tfpes.calculator import Calculator
