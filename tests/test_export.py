@@ -46,9 +46,9 @@ def test_outputs_in_a_process_without_tfpes(trained, alone, case):
     )
     assert outputs.keys() == expected.keys() == {"energy", "forces", "virial"}
     assert outputs["energy"].dtype == outputs["virial"].dtype == np.float64
-    np.testing.assert_allclose(outputs["energy"], expected["energy"], atol=1e-6)
-    np.testing.assert_allclose(outputs["forces"], expected["forces"], atol=1e-5)
-    np.testing.assert_allclose(outputs["virial"], expected["virial"], atol=1e-4)
+    np.testing.assert_allclose(outputs["energy"], expected["energy"], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(outputs["forces"], expected["forces"], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(outputs["virial"], expected["virial"], rtol=0, atol=1e-4)
 
 
 def test_metadata(alone):

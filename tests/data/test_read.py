@@ -237,7 +237,7 @@ def test_damaged_file(tmp_path):
 def test_empty_file(tmp_path):
     path = tmp_path / "empty.xyz"
     path.write_text("")
-    with pytest.raises(ValueError, match=r"empty\.xyz"):
+    with pytest.raises(ValueError, match=r"empty\.xyz', an empty file"):
         read_quietly(path)
 
 
@@ -335,3 +335,10 @@ def test_label_that_is_no_number():
 def test_bad_geometry_names_the_structure(atoms, message):
     with pytest.raises(ValueError, match=rf"{message}.* In: structure 1\."):
         read_quietly([hydrogen(energy=0.0), atoms])
+
+
+def test_energies_that_are_all_nan():
+    atoms = Atoms("H2", [[0, 0, 0], [0, 0, 0.8]])
+    atoms.info["energy"] = np.nan
+    with pytest.raises(ValueError, match="1 structures whose 'energy' is NaN"):
+        read([atoms], 5.0, verbose=False)

@@ -85,6 +85,13 @@ def read(
     structures = _columns(rows, cutoff)
     if energy_key is not None and not np.isfinite(structures.energy).any():
         found = set().union(*(row["names"] for row in rows))
+        if energy_key in found:
+            raise ValueError(
+                "At least one structure needs an energy that is a number. Received: "
+                f"{len(rows)} structures whose {energy_key!r} is NaN or missing. "
+                "Correct the labels, or name others with `energy_key` "
+                "(`--energy-key`)."
+            )
         known = ", ".join(sorted(found - {"numbers", "positions"})) or "none"
         raise ValueError(
             f"At least one structure needs an energy under the name {energy_key!r}. "
@@ -142,6 +149,11 @@ def _iterate_file(path: pathlib.Path) -> Iterator[tuple[str, Atoms]]:
     if not path.is_file():
         raise FileNotFoundError(
             f"`read` needs a file that exists. Received: {str(path)!r}. Check the path."
+        )
+    if not path.stat().st_size:
+        raise ValueError(
+            "`read` needs at least one structure. Received: "
+            f"{str(path)!r}, an empty file. Check how it was written."
         )
     frames = iread(str(path), ":")
     number = 0
