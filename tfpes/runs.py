@@ -16,7 +16,7 @@ from tfpes.statistics import Report
 class RunOptions:
     """Options of every command."""
 
-    data: Sequence[str]
+    data: Sequence[str] = ("molecules",)
     cutoff: float = 5.0
     energy_key: str = "energy"
     forces_key: str = "forces"

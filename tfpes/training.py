@@ -38,7 +38,6 @@ from tfpes.runs import (
 class Options(RunOptions):
     """What ``tfpes train`` can be told; the command line describes each."""
 
-    data: Sequence[str] = ("molecules",)
     valid: Sequence[str] = ()
     test: Sequence[str] = ()
     epochs: int | None = None

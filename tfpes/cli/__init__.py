@@ -1,0 +1,15 @@
+"""The command ``tfpes``: one module for each subcommand."""
+
+import typer
+
+from tfpes.cli.stats import stats_command
+from tfpes.cli.train import train_command
+
+app = typer.Typer(
+    help="Train potential energy surfaces with standardized losses.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("train")(train_command)
+app.command("stats")(stats_command)
