@@ -1,4 +1,4 @@
-"""Element-wise metrics of standardized labels and predictions."""
+"""Metrics of standardized labels and predictions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,12 +10,12 @@ Metric = Callable[[Any, Any], Any]
 
 
 def squared(true: Any, pred: Any) -> Any:
-    """``(p - t)²``."""
+    """``e²`` with ``e = p - t``."""
     return tf.math.squared_difference(pred, true)
 
 
 def absolute(true: Any, pred: Any) -> Any:
-    """``|p - t|``."""
+    """``|e|`` with ``e = p - t``."""
     return tf.abs(pred - true)
 
 
@@ -33,18 +33,41 @@ def huber(delta: float) -> Metric:
     return error
 
 
-NAMES = ("mse", "mae", "huber")
+def log_cosh(true: Any, pred: Any) -> Any:
+    """``ln cosh e`` with ``e = p - t``: ``e²/2`` if small, ``|e| - ln 2`` if large."""
+    size = tf.abs(pred - true)
+    # Beyond 20 the slope is 1 to the last digit, and cosh would overflow.
+    inner = tf.minimum(size, 20.0)
+    # cosh x = 1 + 2 sinh²(x/2): no cancellation where x is small.
+    return tf.math.log1p(2.0 * tf.sinh(0.5 * inner) ** 2) + (size - inner)
 
 
-def resolve(metric: str | Metric, delta: float) -> Metric:
+def l2(true: Any, pred: Any) -> Any:
+    """``‖p - t‖`` over the last axis, which is kept with length 1.
+
+    Rotations do not change it. Its gradient at 0 is 0.
+    """
+    square = tf.reduce_sum(tf.math.squared_difference(pred, true), -1, keepdims=True)
+    # The gradient of a root at 0 is infinite, and 0 × inf is NaN.
+    positive = square > 0
+    return tf.where(positive, tf.sqrt(tf.where(positive, square, 1.0)), 0.0)
+
+
+NAMES = ("mse", "mae", "huber", "log_cosh")
+VECTOR_NAMES = (*NAMES, "l2")
+
+
+def resolve(metric: str | Metric, delta: float, vectors: bool = False) -> Metric:
     """Return the function that a metric names.
 
     Args:
-        metric: ``"mse"``, ``"mae"``, ``"huber"`` or a function.
+        metric: ``"mse"``, ``"mae"``, ``"huber"``, ``"log_cosh"``, for vectors also
+            ``"l2"``, or a function.
         delta: of ``"huber"``, in standard deviations.
+        vectors: whether labels are vectors.
 
     Returns:
-        The element-wise function.
+        The function.
 
     Raises:
         ValueError: for an unknown name or a δ that is not positive.
@@ -55,10 +78,18 @@ def resolve(metric: str | Metric, delta: float) -> Metric:
         raise ValueError(
             f"`delta` must be positive (standard deviations). Received: {delta}."
         )
-    functions = {"mse": squared, "mae": absolute, "huber": huber(delta)}
-    if metric not in functions:
+    functions = {
+        "mse": squared,
+        "mae": absolute,
+        "huber": huber(delta),
+        "log_cosh": log_cosh,
+        "l2": l2,
+    }
+    names = VECTOR_NAMES if vectors else NAMES
+    if metric not in names:
+        hint = " Of single numbers, 'l2' is 'mae'." if metric == "l2" else ""
         raise ValueError(
-            f"`metric` must be one of {NAMES} or a function of (standardized_true, "
-            f"standardized_pred). Received: {metric!r}."
+            f"`metric` must be one of {names} or a function of (standardized_true, "
+            f"standardized_pred). Received: {metric!r}.{hint}"
         )
     return functions[metric]

@@ -1,113 +1,22 @@
-"""Losses of standardized energies and forces for ``compile(loss=...)``."""
+"""Losses of standardized labels for ``compile(loss=...)``."""
 
+import warnings
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfpes.layers import PESNormalization
-from tfpes.losses.elementwise import Metric, resolve
-from tfpes.losses.errors import energy_error, force_error
+from tfpes.losses.elementwise import Metric
+from tfpes.losses.errors import energy_error, force_error, virial_error
+from tfpes.losses.standardized_loss import StandardizedLoss, flat_weights
+from tfpes.targets import split_atom_target
 
-REDUCTIONS = ("sum_over_batch_size", "mean", "mean_with_sample_weight", "sum", "none")
+AVERAGES = ("atoms", "structures")
 
-
-class StandardizedLoss(keras.losses.Loss):
-    """Reduces standardized errors over the labels that are there.
-
-    ``keras.losses.Loss.__call__`` divides by all rows, padding and missing labels
-    included, and casts targets to its own dtype; this class replaces it.
-    """
-
-    label = ""
-
-    def __init__(
-        self,
-        normalization: PESNormalization,
-        metric: str | Metric,
-        delta: float,
-        reduction: str | None,
-        name: str,
-        dtype: Any,
-    ) -> None:
-        """Check and remember the arguments."""
-        reduction = "none" if reduction is None else reduction
-        if reduction not in REDUCTIONS:
-            raise ValueError(
-                f"`reduction` must be one of {REDUCTIONS}. Received: {reduction!r}."
-            )
-        super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.normalization = normalization
-        self.metric = metric
-        self.delta = float(delta)
-        self._function = resolve(metric, self.delta)
-
-    def errors(self, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
-        """Return errors (rows, columns) and where labels are."""
-        raise NotImplementedError
-
-    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """Return the reduced loss.
-
-        Args:
-            y_true: the packed target, see :mod:`tfpes.targets`.
-            y_pred: the prediction.
-            sample_weight: one weight per row, or None.
-
-        Returns:
-            A scalar; with ``reduction="none"`` the weighted mean error of each row.
-
-        Raises:
-            RuntimeError: if the normalization has no statistics yet.
-            ValueError: for shapes that do not fit.
-        """
-        self.normalization.require_adapted(self.label)
-        with tf.name_scope(self.name):
-            error, present = self.errors(y_true, y_pred)
-            error = tf.cast(error, self.dtype)
-            present = tf.cast(present, self.dtype)
-            return self._reduce(error, present, sample_weight)
-
-    call = __call__
-
-    def _reduce(self, error: Any, present: Any, sample_weight: Any) -> Any:
-        weight = present
-        if sample_weight is not None:
-            sample_weight = tf.cast(sample_weight, self.dtype)
-            weight = present * tf.reshape(sample_weight, (-1, 1))
-        if self.reduction == "none":
-            return tf.math.divide_no_nan(
-                tf.reduce_sum(weight * error, axis=1), tf.reduce_sum(present, axis=1)
-            )
-        total = tf.reduce_sum(weight * error)
-        if self.reduction == "sum":
-            return total
-        by_weight = self.reduction == "mean_with_sample_weight"
-        divisor = tf.reduce_sum(weight if by_weight else present)
-        # Keras sums gradients over replicas, each of which sees its own share.
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        return tf.math.divide_no_nan(total, divisor) / replicas
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments."""
-        return {
-            **super().get_config(),
-            "normalization": keras.saving.serialize_keras_object(self.normalization),
-            "metric": self.metric
-            if isinstance(self.metric, str)
-            else keras.saving.serialize_keras_object(self.metric),
-            "delta": self.delta,
-            "dtype": self.dtype,
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "StandardizedLoss":
-        """Make a loss from what :meth:`get_config` returned."""
-        config = dict(config)
-        for part in ("normalization", "metric"):
-            if isinstance(config[part], dict):
-                config[part] = keras.saving.deserialize_keras_object(config[part])
-        return cls(**config)
+_ATOMS = 100
+"""Size of the structure that a warning takes as an example."""
 
 
 @keras.saving.register_keras_serializable(package="tfpes")
@@ -123,12 +32,13 @@ class EnergyLoss(StandardizedLoss):
     Args:
         normalization: the adapted :class:`tfpes.layers.PESNormalization`. The scale
             is read from its variables each time, so that a later ``adapt`` is seen.
-        metric: ``"mse"``, ``"mae"``, ``"huber"``, or an element-wise function of
-            (standardized_true, standardized_pred).
+        metric: ``"mse"``, ``"mae"``, ``"huber"``, ``"log_cosh"``, or an element-wise
+            function of (standardized_true, standardized_pred).
         delta: of ``"huber"``, in standard deviations.
-        reduction: ``"sum_over_batch_size"`` (the mean over labels; weights do not
-            change the divisor), ``"mean_with_sample_weight"`` (divides by the sum of
-            weights), ``"sum"`` or ``"none"``.
+        reduction: ``"sum_over_batch_size"`` or ``"mean"`` (the weighted sum divided by
+            the number of labels; weights do not change the divisor),
+            ``"mean_with_sample_weight"`` (divided by the sum of the weights of
+            labels), ``"sum"`` or ``"none"`` (one number per structure).
         name: of the loss.
         dtype: of the arithmetic; float64, because total energies are large.
 
@@ -161,44 +71,81 @@ class EnergyLoss(StandardizedLoss):
     ) -> None:
         """Check and remember the arguments."""
         super().__init__(normalization, metric, delta, reduction, name, dtype)
+        self._warned: set[str] = set()
 
     def errors(self, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
         """Return errors and where labels are, both (S, 1)."""
+        for values, what in ((y_true, "labels"), (y_pred, "predictions")):
+            self._warn_of_rounding(tf.convert_to_tensor(values).dtype, what)
         error, present = energy_error(
-            self.normalization, y_true, y_pred, self._function
+            self.normalization, y_true, y_pred, self.metric, self.delta
         )
         return error[:, None], present[:, None]
+
+    def _warn_of_rounding(self, dtype: Any, what: str) -> None:
+        """Warn once if numbers of this type are too coarse for total energies."""
+        if dtype.size >= 8 or what in self._warned:
+            return
+        # Also reached while a training step is traced; the weights exist outside.
+        with tf.init_scope():
+            norm = self.normalization
+            mean = np.abs(norm.energy_mean.numpy())
+            heaviest = np.zeros((1, len(mean)))
+            heaviest[0, np.argmax(mean)] = _ATOMS
+            spread = float(norm.energy_scale(heaviest)[0])
+        energy = _ATOMS * mean.max()
+        rounding = energy * 0.5 ** {tf.float32: 24, tf.float16: 11}.get(dtype, 8)
+        if rounding > 1e-3 * spread:
+            self._warned.add(what)
+            warnings.warn(
+                f"Total energies are float64. Received: {what} of {dtype.name}, which "
+                f"rounds the energy of {_ATOMS} atoms, {energy:.3g} eV, by up to "
+                f"{rounding:.2g} eV; their spread is {spread:.2g} eV. Keep energies in "
+                "float64 from the file to the loss.",
+                stacklevel=2,
+            )
 
 
 @keras.saving.register_keras_serializable(package="tfpes")
 class ForceLoss(StandardizedLoss):
-    """Mean metric of standardized force components.
+    """Mean metric of standardized forces.
 
-        loss = mean_i,c metric(F'_ic,true, F'_ic,pred),   F'_i = F_i / η_z
+        loss = mean_i,c metric(F'_ic,true, F'_ic,pred),          average="atoms"
+        loss = mean_s mean_i∈s,c metric(F'_ic,true, F'_ic,pred), average="structures"
+        F'_i = F_i / η_z
 
-    The mean is over the components that have a label.
+    Means are over the components that have a label, and over the structures that have
+    any. With ``average="structures"`` a structure counts once, however many atoms it
+    has. The metric ``"l2"`` is one number per atom, ``‖F'_pred - F'_true‖``, which
+    does not depend on the orientation of the structure.
 
     Args:
         normalization: the adapted :class:`tfpes.layers.PESNormalization`.
-        metric: ``"mse"``, ``"mae"``, ``"huber"``, or an element-wise function of
-            (standardized_true, standardized_pred).
+        metric: ``"mse"``, ``"mae"``, ``"huber"``, ``"log_cosh"``, ``"l2"``, or an
+            element-wise function of (standardized_true, standardized_pred).
+        average: ``"atoms"`` or ``"structures"``.
         delta: of ``"huber"``, in standard deviations.
-        reduction: as for :class:`EnergyLoss`; the mean is over components.
+        reduction: as for :class:`EnergyLoss`; what is counted are components (atoms
+            for ``"l2"``), or structures. With ``"none"``, a loss per atom (A,), or per
+            structure: (A,) as well, with the structures first and then zeros.
         name: of the loss.
         dtype: of the reduction, Keras's ``floatx`` by default.
 
     Call arguments:
         y_true: (A, 3 + 2) float32 from ``tfpes.targets.atom_target``.
         y_pred: (A, 3) or (A, 3, 1), eV/Å.
-        sample_weight: (A,), optional.
+        sample_weight: (A,), or (S,) with ``average="structures"``; optional. A
+            structure's weight is then that of all its atoms.
     """
 
     label = "forces"
+    vectors = True
 
     def __init__(
         self,
         normalization: PESNormalization,
         metric: str | Metric = "mse",
+        average: str = "atoms",
         delta: float = 1.0,
         reduction: str | None = "sum_over_batch_size",
         name: str = "force_loss",
@@ -206,7 +153,98 @@ class ForceLoss(StandardizedLoss):
     ) -> None:
         """Check and remember the arguments."""
         super().__init__(normalization, metric, delta, reduction, name, dtype)
+        if average not in AVERAGES:
+            raise ValueError(
+                f"`average` must be one of {AVERAGES}. Received: {average!r}."
+            )
+        self.average = average
 
     def errors(self, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
-        """Return errors and where labels are, both (A, 3)."""
-        return force_error(self.normalization, y_true, y_pred, self._function)
+        """Return errors and where labels are, both (A, 3), or (A, 1) for "l2"."""
+        return force_error(self.normalization, y_true, y_pred, self.metric, self.delta)
+
+    def row_weights(self, y_true: Any, sample_weight: Any) -> Any:
+        """Return one weight per atom, (A,)."""
+        if self.average == "atoms":
+            return super().row_weights(y_true, sample_weight)
+        weight = flat_weights(sample_weight)
+        per_atom = tf.shape(weight)[0] == tf.shape(y_true)[0]
+        index = tf.where(per_atom, tf.range(tf.shape(y_true)[0]), _structures(y_true))
+        return tf.gather(weight, index)
+
+    def groups(
+        self, y_true: Any, error: Any, weight: Any, count: Any
+    ) -> tuple[Any, Any, Any]:
+        """Average within each structure first, if asked for."""
+        if self.average == "atoms":
+            return error, weight, count
+        structures = _structures(y_true)
+        # A target does not tell the number of structures; there are as many as atoms
+        # at most.
+        size = tf.convert_to_tensor(y_true).shape[0] or tf.shape(y_true)[0]
+        sums = tf.math.unsorted_segment_sum(
+            tf.stack([error, weight, count], axis=1), structures, size
+        )
+        error, weight, count = tf.unstack(sums, axis=1)
+        return (
+            tf.math.divide_no_nan(error, count),
+            tf.math.divide_no_nan(weight, count),
+            tf.cast(count > 0, count.dtype),
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments."""
+        return {**super().get_config(), "average": self.average}
+
+
+@keras.saving.register_keras_serializable(package="tfpes")
+class VirialLoss(StandardizedLoss):
+    """Mean metric of standardized virials.
+
+        loss = mean_s,c metric(W'_sc,true, W'_sc,pred),   W' = W / √(Σ n_z τ_z²)
+
+    The mean is over the nine components that have a label. The metric ``"l2"`` is one
+    number per structure, the Frobenius norm ``‖W'_pred - W'_true‖``, which does not
+    depend on the orientation of the structure.
+
+    Args:
+        normalization: the adapted :class:`tfpes.layers.PESNormalization`.
+        metric: as for :class:`ForceLoss`.
+        delta: of ``"huber"``, in standard deviations.
+        reduction: as for :class:`EnergyLoss`; what is counted are components
+            (structures for ``"l2"``).
+        name: of the loss.
+        dtype: of the reduction.
+
+    Call arguments:
+        y_true: (S, 9 + 119) float64 from ``tfpes.targets.structure_target``.
+        y_pred: (S, 3, 3) or (S, 3, 3, 1), eV; the virial is ``-dE/dε = -V · stress``.
+        sample_weight: (S,), optional.
+    """
+
+    label = "virial"
+    vectors = True
+
+    def __init__(
+        self,
+        normalization: PESNormalization,
+        metric: str | Metric = "mse",
+        delta: float = 1.0,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "virial_loss",
+        dtype: Any = "float64",
+    ) -> None:
+        """Check and remember the arguments."""
+        super().__init__(normalization, metric, delta, reduction, name, dtype)
+
+    def errors(self, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+        """Return errors and where labels are, both (S, 9), or (S, 1) for "l2"."""
+        return virial_error(self.normalization, y_true, y_pred, self.metric, self.delta)
+
+
+def _structures(y_true: Any) -> Any:
+    """Return the structure of each atom, one of as many as there are atoms."""
+    index = split_atom_target(tf.convert_to_tensor(y_true))[2]
+    # Only padding, which has no label, can belong to a later one: structures that
+    # have atoms come first.
+    return tf.minimum(index, tf.shape(index)[0] - 1)
