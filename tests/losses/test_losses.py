@@ -8,17 +8,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfpes.layers import PESNormalization
-from tfpes.losses import EnergyLoss, ForceLoss
+from tfpes.losses import (
+    EnergyLoss,
+    ForceLoss,
+    VirialLoss,
+    energy_error,
+    force_error,
+    virial_error,
+)
 
 MEAN = {1: -13.6, 8: -430.25, 29: -1640.5}
 VARIANCE = {1: 0.04, 8: 0.25, 29: 0.5}
 FORCE = {1: 0.5, 8: 1.5, 29: 2.5}
+VIRIAL = {1: 0.3, 8: 0.9, 29: 2.1}
 KAPPA2 = 0.0625
 DELTA = 0.7
-METRICS = ("mse", "mae", "huber", "quartic")
-REDUCTIONS = (
-    "sum_over_batch_size", "mean", "mean_with_sample_weight", "sum", "none", None
-)  # fmt: skip
+WIDTH = {"energy": 1, "forces": 3, "structures": 3, "virial": 9}
+# "structures" are forces averaged within each structure first.
+KEYS = tuple(WIDTH)
+DTYPES = ("float32", "float64")
+METRICS = ("mse", "mae", "huber", "log_cosh", "quartic")
+CASES = [
+    (key, metric)
+    for key in KEYS
+    for metric in (METRICS if key == "energy" else (*METRICS, "l2"))
+]
+REDUCTIONS = ("sum_over_batch_size", "mean_with_sample_weight", "sum", "none")
 
 
 @keras.saving.register_keras_serializable(package="tests")
@@ -33,6 +48,7 @@ def make_norm(**options):
             "energy_variance": VARIANCE,
             "collective_variance": KAPPA2,
             "force_scale": FORCE,
+            "virial_scale": VIRIAL,
             **options,
         }
     )
@@ -46,25 +62,30 @@ def norm():
 def case(key, seed=0, rows=9, dtype="float64"):
     """Return a packed target, a prediction and weights; some labels are missing."""
     rng = np.random.default_rng(seed)
-    if key == "energy":
-        counts = np.zeros((rows, 119))
-        counts[:, [1, 8, 29]] = rng.integers(0, 6, (rows, 3))
-        counts[:, 1] += 1
-        counts[-1] = 0.0
-        values = counts[:, [1, 8, 29]] @ list(MEAN.values()) + rng.normal(size=rows)
-        pred = values + rng.normal(size=rows)
-        values[[2, -1]] = np.nan
-        target = np.hstack([values[:, None], counts])
-    else:
+    if key in ("forces", "structures"):
         numbers = np.append(rng.choice([1, 8, 29], rows - 1), 0)
         values = rng.normal(size=(rows, 3)).astype(np.float32)
         pred = (values + rng.normal(size=(rows, 3))).astype(dtype)
         values[1] = np.nan
         values[3, 2] = np.nan
         values[-1] = np.nan
-        index = np.sort(rng.integers(0, 3, rows))
+        index = np.append(np.sort(rng.integers(0, 3, rows - 1)), 3)
         columns = [values, numbers[:, None], index[:, None]]
         target = np.hstack(columns).astype(np.float32)
+    else:
+        counts = np.zeros((rows, 119))
+        counts[:, [1, 8, 29]] = rng.integers(0, 6, (rows, 3))
+        counts[:, 1] += 1
+        counts[-1] = 0.0
+        values = rng.normal(size=(rows, WIDTH[key]))
+        if key == "energy":
+            values[:, 0] += counts[:, [1, 8, 29]] @ list(MEAN.values())
+        pred = values + rng.normal(size=values.shape)
+        pred = pred[:, 0] if key == "energy" else pred.reshape(rows, 3, 3)
+        values[[2, -1]] = np.nan
+        if key == "virial":
+            values[3, 5] = np.nan
+        target = np.hstack([values, counts])
     return target, pred, rng.uniform(0.1, 2.0, rows)
 
 
@@ -73,44 +94,72 @@ def elementwise(metric, error):
         return error**2
     if metric == "mae":
         return abs(error)
+    if metric == "log_cosh":
+        return np.log(np.cosh(error))
     if metric == "quartic":
         return error**4 + 0.1 * error**2
     return error**2 / 2 if abs(error) <= DELTA else DELTA * (abs(error) - DELTA / 2)
 
 
+def standard_deviation(key, row):
+    """Return what the labels of a row are divided by, from its own columns."""
+    if key in ("forces", "structures"):
+        return FORCE.get(int(row[3]), 1.0)
+    counts = row[WIDTH[key] :]
+    if not counts.any():
+        return 1.0
+    if key == "virial":
+        return np.sqrt(sum(counts[z] * v**2 for z, v in VIRIAL.items()))
+    variance = sum(counts[z] * v for z, v in VARIANCE.items())
+    return np.sqrt(variance + counts.sum() ** 2 * KAPPA2)
+
+
 def naive(key, target, pred, metric, reduction, weights=None):
     """Return the loss by a loop over all labels, in float64."""
-    rows = []
-    for row, guess in zip(target.astype(float), pred.astype(float), strict=True):
-        errors = []
-        if key == "energy":
-            counts = row[1:]
-            size = counts.sum()
-            variance = size**2 * KAPPA2 + sum(
-                counts[z] * v for z, v in VARIANCE.items()
-            )
-            labels, guess, scale = row[:1], [guess], np.sqrt(variance)
+    weights = np.ones(len(target)) if weights is None else weights
+    groups = {}
+    for number, (row, guess) in enumerate(zip(target, pred, strict=True)):
+        row, guess = row.astype(float), np.ravel(guess).astype(float)
+        scale = standard_deviation(key, row)
+        errors = [
+            (value - label) / scale
+            for label, value in zip(row[: WIDTH[key]], guess, strict=True)
+            if not np.isnan(label)
+        ]
+        if metric == "l2":
+            errors = [np.linalg.norm(errors)] if errors else []
         else:
-            labels, scale = row[:3], FORCE.get(int(row[3]), 1.0)
-        for label, value in zip(labels, guess, strict=True):
-            if not np.isnan(label):
-                errors.append(elementwise(metric, (value - label) / scale))
-        rows.append(errors)
-    weights = np.ones(len(rows)) if weights is None else weights
-    total = sum(w * sum(row) for w, row in zip(weights, rows, strict=True))
+            errors = [elementwise(metric, error) for error in errors]
+        group = int(row[4]) if key == "structures" else number
+        groups.setdefault(group, []).extend((weights[number], e) for e in errors)
+    if key == "structures":
+        # The mean of a structure and its mean weight count once.
+        groups = {
+            group: [(np.mean([w for w, _ in rows]), np.mean([w * e for w, e in rows]))]
+            if rows
+            else []
+            for group, rows in groups.items()
+        }
+    else:
+        groups = {g: [(w, w * e) for w, e in rows] for g, rows in groups.items()}
+    total = sum(e for rows in groups.values() for _, e in rows)
     if reduction in ("none", None):
-        means = [sum(row) / len(row) if row else 0.0 for row in rows]
-        return np.array(means) * weights
+        result = np.zeros(len(target))
+        for group, rows in groups.items():
+            result[group] = np.mean([e for _, e in rows]) if rows else 0.0
+        return result
     if reduction == "sum":
         return total
     if reduction == "mean_with_sample_weight":
-        return total / sum(w * len(row) for w, row in zip(weights, rows, strict=True))
-    return total / sum(len(row) for row in rows)
+        return total / sum(w for rows in groups.values() for w, _ in rows)
+    return total / sum(len(rows) for rows in groups.values())
 
 
 def make_loss(key, norm, metric="mse", **options):
     metric = quartic if metric == "quartic" else metric
-    cls = EnergyLoss if key == "energy" else ForceLoss
+    if key == "structures":
+        options["average"] = "structures"
+    cls = {"energy": EnergyLoss, "virial": VirialLoss}.get(key, ForceLoss)
     return cls(norm, metric, delta=DELTA, **options)
 
 
@@ -119,37 +168,86 @@ def make_loss(key, norm, metric="mse", **options):
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("metric", METRICS)
-def test_energies(norm, metric, reduction, weighted, close):
-    target, pred, weights = case("energy")
-    weights = weights if weighted else None
-    expected = naive("energy", target, pred, metric, reduction, weights)
-    loss = make_loss("energy", norm, metric, reduction=reduction)
-    value = loss(target, pred, weights)
-    assert value.dtype == tf.float64
-    close(value, expected)
-    close(loss(target, pred[:, None], weights), expected)
+@pytest.mark.parametrize(("key", "metric"), CASES)
+def test_values(norm, key, metric, reduction, weighted, close):
+    """Every metric, reduction, weight, missing label, padding and rank."""
+    for dtype in ("float64",) if key in ("energy", "virial") else DTYPES:
+        target, pred, weights = case(key, dtype=dtype)
+        weights = weights if weighted else None
+        expected = naive(key, target, pred, metric, reduction, weights)
+        loss = make_loss(key, norm, metric, reduction=reduction, dtype=dtype)
+        value = loss(target, pred, weights)
+        assert value.dtype == dtype
+        close(value, expected, dtype)
+    close(loss(target, pred[..., None], weights), expected, dtype)
     if weighted:
-        close(loss(target, pred, weights[:, None]), expected)
+        close(loss(target, pred, weights[:, None]), expected, dtype)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("key", KEYS)
+def test_names_of_reductions(norm, key):
+    target, pred, weights = case(key)
+    for name, same in (("mean", "sum_over_batch_size"), (None, "none")):
+        values = [
+            make_loss(key, norm, reduction=r)(target, pred, weights)
+            for r in (name, same)
+        ]
+        np.testing.assert_array_equal(*values)
+
+
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("metric", METRICS)
-def test_forces(norm, metric, reduction, weighted, dtype, close):
-    target, pred, weights = case("forces", dtype=dtype)
-    weights = weights if weighted else None
-    expected = naive("forces", target, pred, metric, reduction, weights)
-    loss = make_loss("forces", norm, metric, reduction=reduction, dtype=dtype)
+def test_weights_of_structures(norm, reduction, close):
+    target, pred, _ = case("structures", rows=12)
+    weights = np.array([0.3, 1.0, 2.0, np.nan])
+    per_atom = weights[target[:, 4].astype(int)]
+    loss = make_loss("structures", norm, reduction=reduction, dtype="float64")
     value = loss(target, pred, weights)
-    assert value.dtype == dtype
-    close(value, expected, dtype)
-    close(loss(target, pred[:, :, None], weights), expected, dtype)
+    expected = naive("structures", target, pred, "mse", reduction, per_atom)
+    close(value, expected)
+    close(tf.function(loss)(target, pred, weights), expected)
+    close(loss(target, pred, per_atom), expected)
+
+
+def test_big_structures_do_not_outvote_small_ones(norm):
+    """Structures of 2 and 200 atoms with force errors of 1 and 3 eta."""
+    index = np.repeat([0.0, 1.0], [2, 200])
+    label = np.zeros((202, 3))
+    numbers = np.full(202, 8)
+    target = np.column_stack([label, numbers, index]).astype(np.float32)
+    pred = FORCE[8] * np.where(index == 0, 1.0, 3.0)[:, None] * np.ones(3)
+    by_structure = ForceLoss(norm, average="structures", dtype="float64")
+    assert by_structure(target, pred).numpy() == pytest.approx((1 + 9) / 2, rel=1e-12)
+    by_atom = ForceLoss(norm, dtype="float64")(target, pred).numpy()
+    assert by_atom == pytest.approx((2 * 1 + 200 * 9) / 202, rel=1e-12)
+
+
+@pytest.mark.parametrize("key", ["forces", "virial"])
+def test_l2_is_invariant_to_rotations(norm, key):
+    rotation = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
+    target, pred, _ = case(key)
+    target = target.astype(np.float64)
+    labelled = ~np.isnan(target[:, : WIDTH[key]]).any(axis=1)
+    target, pred = target[labelled], pred[labelled]
+
+    def rotate(values):
+        if key == "forces":
+            return values @ rotation.T
+        return rotation @ values.reshape(-1, 3, 3) @ rotation.T
+
+    turned = target.copy()
+    labels = rotate(target[:, : WIDTH[key]])
+    turned[:, : WIDTH[key]] = labels.reshape(len(target), -1)
+    values = {}
+    for metric in ("l2", "mae"):
+        loss = make_loss(key, norm, metric, dtype="float64")
+        values[metric] = loss(target, pred) - loss(turned, rotate(pred))
+    assert abs(values["l2"]) < 1e-12
+    assert abs(values["mae"]) > 1e-3
 
 
 def test_default_dtypes(norm):
     assert EnergyLoss(norm).dtype == "float64"
+    assert VirialLoss(norm).dtype == "float64"
     assert ForceLoss(norm).dtype == "float32"
 
 
@@ -169,11 +267,34 @@ def test_energy_as_float32_prediction(norm, close):
     close(EnergyLoss(norm, reduction="sum")(target, single), expected)
 
 
+@pytest.mark.parametrize("key", ["energy", "forces", "virial"])
+def test_pure_functions(norm, key, close):
+    function = {"energy": energy_error, "forces": force_error, "virial": virial_error}
+    target, pred, _ = case(key)
+    error, present = function[key](norm, target, pred, "huber", DELTA)
+    np.testing.assert_array_equal(
+        np.reshape(present, (len(target), -1)), ~np.isnan(target[:, : WIDTH[key]])
+    )
+    means = [
+        row[there].mean() if there.any() else 0.0
+        for row, there in zip(
+            np.reshape(error, (len(target), -1)),
+            np.reshape(present, (len(target), -1)),
+            strict=True,
+        )
+    ]
+    close(means, naive(key, target, pred, "huber", "none"))
+    if key != "energy":
+        error, present = function[key](norm, target, pred, "l2")
+        assert error.shape == present.shape == (len(target), 1)
+    with pytest.raises(ValueError, match="`metric` must be one of"):
+        function[key](norm, target, pred, "rmse")
+
+
 # -- gradients ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", ["energy", "forces"])
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(("key", "metric"), CASES)
 def test_gradient(norm, key, metric, tolerance):
     target, pred, weights = case(key)
     loss = make_loss(key, norm, metric, dtype="float64")
@@ -194,16 +315,15 @@ def test_gradient(norm, key, metric, tolerance):
     np.testing.assert_allclose(
         gradient, expected, rtol=0, atol=10 * tolerance.differences * scale
     )
-    missing = np.isnan(target[:, : 1 if key == "energy" else 3]).reshape(pred.shape)
+    missing = np.isnan(target[:, : WIDTH[key]]).reshape(pred.shape)
     assert missing.any()
     assert (gradient[missing] == 0).all()
 
 
-@pytest.mark.parametrize("key", ["energy", "forces"])
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(("key", "metric"), CASES)
 def test_nothing_labelled(norm, key, metric):
     target, pred, _ = case(key)
-    target[:, : 1 if key == "energy" else 3] = np.nan
+    target[:, : WIDTH[key]] = np.nan
     variable = tf.Variable(pred)
     for reduction in REDUCTIONS:
         loss = make_loss(key, norm, metric, reduction=reduction)
@@ -213,8 +333,7 @@ def test_nothing_labelled(norm, key, metric):
         np.testing.assert_array_equal(tape.gradient(value, variable), 0 * pred)
 
 
-@pytest.mark.parametrize("key", ["energy", "forces"])
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(("key", "metric"), CASES)
 def test_nan_prediction_shows_only_where_there_is_a_label(norm, key, metric):
     target, pred, _ = case(key)
     loss = make_loss(key, norm, metric, dtype="float64")
@@ -233,7 +352,7 @@ def test_nan_prediction_shows_only_where_there_is_a_label(norm, key, metric):
 # -- invariances --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", ["energy", "forces"])
+@pytest.mark.parametrize("key", KEYS)
 @settings(max_examples=10)
 @given(seed=st.integers(0, 2**32 - 1), rows=st.integers(2, 12), data=st.data())
 def test_order_padding_and_batching(key, seed, rows, data):
@@ -246,9 +365,12 @@ def test_order_padding_and_batching(key, seed, rows, data):
     shuffled = target[order], pred[order], weights[order]
     np.testing.assert_allclose(loss(*shuffled), total, rtol=1e-12)
     cut = data.draw(st.integers(1, rows))
+    if key == "structures":
+        # A structure stays in one piece.
+        cut = int(np.searchsorted(target[:, 4], target[cut, 4]))
     parts = [loss(target[c], pred[c], weights[c]) for c in (np.s_[:cut], np.s_[cut:])]
     np.testing.assert_allclose(sum(parts), total, rtol=1e-12)
-    width = 1 if key == "energy" else 3
+    width = WIDTH[key]
     padding = np.zeros((4, target.shape[1]), target.dtype)
     padding[:, :width] = np.nan
     garbage = np.full((4, *pred.shape[1:]), 1e30)
@@ -288,7 +410,7 @@ def test_baseline_cancels(norm, close):
 # -- execution ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", ["energy", "forces"])
+@pytest.mark.parametrize("key", KEYS)
 def test_eager_graph_and_xla_agree(norm, key, close):
     target, pred, weights = case(key, dtype="float32")
     loss = make_loss(key, norm, "huber")
@@ -318,8 +440,7 @@ def test_traced_loss_sees_a_later_adapt(close):
 # -- serialization ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", ["energy", "forces"])
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(("key", "metric"), CASES)
 def test_config_round_trip(norm, key, metric):
     target, pred, weights = case(key)
     options = {"name": "mine", "dtype": "float64"}
@@ -336,7 +457,7 @@ def test_config_round_trip(norm, key, metric):
 # -- errors -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", ["energy", "forces"])
+@pytest.mark.parametrize("key", KEYS)
 def test_used_before_adapt(key):
     target, pred, _ = case(key)
     loss = make_loss(key, PESNormalization())
@@ -346,12 +467,66 @@ def test_used_before_adapt(key):
         tf.function(loss)(target, pred)
 
 
-@pytest.mark.parametrize("key", ["energy", "forces"])
+@pytest.mark.parametrize("key", KEYS)
 def test_options(norm, key):
     with pytest.raises(ValueError, match=r"`metric` must be one of.*'rmse'"):
         make_loss(key, norm, "rmse")
     with pytest.raises(ValueError, match=r"`reduction` must be one of.*'median'"):
         make_loss(key, norm, reduction="median")
+    with pytest.raises(ValueError, match=r"`delta` must be positive.*-1\.0"):
+        type(make_loss(key, norm))(norm, "huber", delta=-1.0)
+
+
+def test_l2_of_energies_is_mae(norm):
+    with pytest.raises(ValueError, match="Of single numbers, 'l2' is 'mae'"):
+        EnergyLoss(norm, "l2")
+
+
+def test_unknown_average(norm):
+    with pytest.raises(ValueError, match=r"`average` must be one of.*'elements'"):
+        ForceLoss(norm, average="elements")
+
+
+@pytest.mark.parametrize("key", ["energy", "forces", "virial"])
+@pytest.mark.parametrize("shape", [(8,), (9, 3), (1,), ()])
+def test_weights_of_another_shape(norm, key, shape):
+    target, pred, _ = case(key)
+    with pytest.raises(
+        ValueError, match=r"`sample_weight` of the key.* must be \(9,\)"
+    ):
+        make_loss(key, norm)(target, pred, np.ones(shape))
+
+
+@pytest.mark.parametrize("what", ["labels", "predictions"])
+def test_energies_in_float32_warn_once(dense, what):
+    norm = make_norm(energy_mean={29: -60000.0}, energy_variance={29: 1.0})
+    norm.collective_variance.assign(0.0)
+    target = np.hstack([[[-6000000.0]], dense({29: 100})])
+    pred = np.array([-6000000.5])
+    if what == "labels":
+        target = target.astype(np.float32)
+    else:
+        pred = pred.astype(np.float32)
+    loss = EnergyLoss(norm)
+    # Half the distance of two float32 numbers near -6e6.
+    rounding = np.spacing(np.float32(6e6)) / 2
+    match = rf"{what} of float32, which rounds.*-?6e\+06 eV, by up to {rounding:.2g}"
+    with pytest.warns(UserWarning, match=match):
+        tf.function(loss)(target, pred)
+    loss(target, pred)
+    EnergyLoss(make_norm(energy_mean=dict.fromkeys(MEAN, -1.0)))(target, pred)
+
+
+def test_energy_target_in_the_virial_loss(norm):
+    with pytest.raises(ValueError, match=r"which is an energy's. Check the keys"):
+        VirialLoss(norm)(np.zeros((4, 120)), np.zeros((4, 3, 3)))
+
+
+@pytest.mark.parametrize("shape", [(9,), (9, 9), (1, 3, 3), (9, 3), (9, 3, 3, 3)])
+def test_virials_are_not_broadcast(norm, shape):
+    target, _, _ = case("virial")
+    with pytest.raises(ValueError, match=r"must be virials .*Nothing is broadcast"):
+        VirialLoss(norm)(target, np.zeros(shape))
 
 
 def test_energies_that_are_not_packed(norm):

@@ -49,8 +49,8 @@ def l2(true: Any, pred: Any) -> Any:
     """
     square = tf.reduce_sum(tf.math.squared_difference(pred, true), -1, keepdims=True)
     # The gradient of a root at 0 is infinite, and 0 × inf is NaN.
-    positive = square > 0
-    return tf.where(positive, tf.sqrt(tf.where(positive, square, 1.0)), 0.0)
+    zero = square == 0
+    return tf.where(zero, square, tf.sqrt(tf.where(zero, 1.0, square)))
 
 
 NAMES = ("mse", "mae", "huber", "log_cosh")

@@ -89,12 +89,14 @@ class EnergyLoss(StandardizedLoss):
         # Also reached while a training step is traced; the weights exist outside.
         with tf.init_scope():
             norm = self.normalization
-            mean = np.abs(norm.energy_mean.numpy())
+            # Elements that were never seen have no mean of their own.
+            mean = np.abs(norm.energy_mean.numpy()) * (norm.seen.numpy() > 0)
             heaviest = np.zeros((1, len(mean)))
             heaviest[0, np.argmax(mean)] = _ATOMS
             spread = float(norm.energy_scale(heaviest)[0])
         energy = _ATOMS * mean.max()
-        rounding = energy * 0.5 ** {tf.float32: 24, tf.float16: 11}.get(dtype, 8)
+        digits = {tf.float32: 24, tf.float16: 11}.get(dtype, 8)
+        rounding = float(np.ldexp(0.5, np.frexp(energy)[1] - digits))
         if rounding > 1e-3 * spread:
             self._warned.add(what)
             warnings.warn(
