@@ -1,0 +1,317 @@
+"""The losses in every mode of Keras: policies, XLA, weights, files, custom loops."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfpes
+from tfpes.layers import PESNormalization
+from tfpes.losses import EnergyLoss, ForceLoss, VirialLoss
+
+WIDTH = {"energy": 1, "forces": 3, "virial": 9}
+POLICIES = ("float32", "float64", "mixed_float16", "mixed_bfloat16")
+WEIGHTS = {"energy": 2.0, "forces": 1.0, "virial": 0.5}
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Answers(keras.Model):
+    """Answers with its weights, in the dtype of the policy, whatever the inputs."""
+
+    def __init__(self, structures, atoms, **kwargs):
+        # The baseline arrives in float64.
+        super().__init__(autocast=False, **kwargs)
+        self.sizes = {"structures": structures, "atoms": atoms}
+        shapes = {
+            "energy": (structures,),
+            "forces": (atoms, 3),
+            "virial": (structures, 3, 3),
+        }
+        seed = keras.initializers.RandomNormal(seed=1)
+        self.answers = {
+            key: self.add_weight(shape=shape, initializer=seed, name=key)
+            for key, shape in shapes.items()
+        }
+
+    def call(self, inputs):
+        answers = {
+            key: tf.cast(tf.convert_to_tensor(answer), self.compute_dtype)
+            for key, answer in self.answers.items()
+        }
+        # Total energies do not fit into 16 bits; their differences do.
+        energy = tf.cast(answers["energy"], tf.float64) + inputs["baseline"]
+        return {**answers, "energy": energy}
+
+    def get_config(self):
+        return {**super().get_config(), **self.sizes}
+
+
+@pytest.fixture(scope="module")
+def batch(crystals):
+    """Return inputs and targets of eight crystals; one label of each key is missing."""
+    structures = tfpes.data.read(crystals, 4.0, verbose=False)
+    ((_, targets),) = structures.batches(8, labels=("energy", "forces", "virial"))
+    targets = {key: target.numpy() for key, target in targets.items()}
+    for key, target in targets.items():
+        target[1, : WIDTH[key]] = np.nan
+    return targets
+
+
+@pytest.fixture(scope="module")
+def norm(batch):
+    norm = PESNormalization(size_law="collective")
+    norm.adapt([batch], verbose=0)
+    return norm
+
+
+def make_losses(norm, average="atoms", metric="huber"):
+    return {
+        "energy": EnergyLoss(norm, metric),
+        "forces": ForceLoss(norm, metric, average=average),
+        "virial": VirialLoss(norm, metric),
+    }
+
+
+def make_data(norm, targets, weights=None):
+    composition = targets["energy"][:, 1:]
+    inputs = {"baseline": norm.energy_baseline(composition)}
+    parts = (inputs, targets) if weights is None else (inputs, targets, weights)
+    return tf.data.Dataset.from_tensors(parts)
+
+
+def make_model(norm, targets, average="atoms", **options):
+    model = Answers(len(targets["energy"]), len(targets["forces"]))
+    model.compile(
+        keras.optimizers.SGD(0.05),
+        loss=make_losses(norm, average),
+        loss_weights=WEIGHTS,
+        **options,
+    )
+    return model
+
+
+def by_hand(norm, targets, outputs, average="atoms"):
+    """Return the weighted sum of the Huber losses, in NumPy."""
+    total = 0.0
+    for key, width in WIDTH.items():
+        target = targets[key].astype(float)
+        label = target[:, :width]
+        if key == "forces":
+            scale = norm.force_scale.numpy()[target[:, 3].astype(int)]
+        else:
+            method = norm.energy_scale if key == "energy" else norm.virial_scale_of
+            scale = method(target[:, width:]).numpy()
+        error = np.reshape(outputs[key], label.shape) - label
+        size = np.abs(error / scale[:, None])
+        huber = np.where(size < 1, size**2 / 2, size - 0.5)
+        present = ~np.isnan(label)
+        if key == "forces" and average == "structures":
+            index = target[:, 4].astype(int)
+            means = [
+                huber[(index == s)[:, None] & present].mean()
+                for s in np.unique(index[present.any(axis=1)])
+            ]
+            total += WEIGHTS[key] * np.mean(means)
+        else:
+            total += WEIGHTS[key] * huber[present].mean()
+    return total
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
+@pytest.mark.parametrize("name", POLICIES)
+def test_policies_and_modes(norm, batch, policy, name, mode):
+    policy(name)
+    average = "structures" if mode == "xla" else "atoms"
+    options = {
+        "eager": {"run_eagerly": True, "jit_compile": False},
+        "graph": {"jit_compile": False},
+        "xla": {"jit_compile": True},
+    }
+    model = make_model(norm, batch, average, **options[mode])
+    data = make_data(norm, batch)
+    ((inputs, _),) = data
+    outputs = {key: value.numpy().astype(float) for key, value in model(inputs).items()}
+    if name.startswith("mixed"):
+        assert model(inputs)["forces"].dtype == name.removeprefix("mixed_")
+    expected = by_hand(norm, batch, outputs, average)
+    if mode == "graph":
+        found = model.evaluate(data, return_dict=True, verbose=0)["loss"]
+        assert found == pytest.approx(expected, rel=1e-6)
+    first = model.train_on_batch(inputs, batch, return_dict=True)["loss"]
+    assert first == pytest.approx(expected, rel=1e-6)
+    second = model.train_on_batch(inputs, batch, return_dict=True)["loss"]
+    assert second < first
+    for weight in model.trainable_weights:
+        assert np.isfinite(weight.numpy()).all()
+
+
+def test_gradient_of_half_precision_is_that_of_single(norm, batch, policy):
+    gradients = {}
+    for name in ("float64", "mixed_bfloat16"):
+        policy(name)
+        model = Answers(len(batch["energy"]), len(batch["forces"]))
+        ((inputs, _),) = make_data(norm, batch)
+        rng = np.random.default_rng(0)
+        model.set_weights([rng.normal(size=w.shape) for w in model.weights])
+        with tf.GradientTape() as tape:
+            outputs = model(inputs)
+            losses = make_losses(norm).items()
+            total = sum(
+                tf.cast(loss(batch[key], outputs[key]), tf.float64)
+                for key, loss in losses
+            )
+        gradients[name] = tape.gradient(total, model.trainable_weights)
+    for half, double in zip(*reversed(gradients.values()), strict=True):
+        scale = np.abs(double).max()
+        np.testing.assert_allclose(half, double, rtol=0, atol=0.02 * scale)
+
+
+def test_weights_of_a_dataset(norm, batch, close):
+    """A third element of the dataset, as Keras has it; per structure for forces."""
+    rng = np.random.default_rng(0)
+    structures = len(batch["energy"])
+    weights = {
+        "energy": rng.uniform(0.1, 2.0, structures),
+        "forces": rng.uniform(0.1, 2.0, structures),
+        "virial": rng.uniform(0.1, 2.0, structures),
+    }
+    model = make_model(norm, batch, "structures", jit_compile=True)
+    data = make_data(norm, batch, weights)
+    ((inputs, _, _),) = data
+    outputs = model(inputs)
+    expected = sum(
+        WEIGHTS[key] * float(loss(batch[key], outputs[key], weights[key]))
+        for key, loss in make_losses(norm, "structures").items()
+    )
+    assert model.evaluate(data, return_dict=True, verbose=0)["loss"] == pytest.approx(
+        expected, rel=1e-6
+    )
+    plain = make_model(norm, batch, "structures").evaluate(
+        make_data(norm, batch), return_dict=True, verbose=0
+    )["loss"]
+    assert plain != pytest.approx(expected, rel=1e-2)
+
+
+def test_batches_without_any_label(norm, batch):
+    empty = {key: target.copy() for key, target in batch.items()}
+    for key, target in empty.items():
+        target[:, : WIDTH[key]] = np.nan
+    model = make_model(norm, batch, jit_compile=True)
+    before = [w.numpy() for w in model.trainable_weights]
+    history = model.fit(make_data(norm, empty), verbose=0, shuffle=False).history
+    assert history["loss"] == [0.0]
+    for old, weight in zip(before, model.trainable_weights, strict=True):
+        np.testing.assert_array_equal(weight.numpy(), old)
+
+
+def test_traced_step_sees_a_later_adapt(batch):
+    norm = PESNormalization()
+    norm.adapt([batch], verbose=0)
+    model = make_model(norm, batch, jit_compile=True)
+    data = make_data(norm, batch)
+    before = model.evaluate(data, return_dict=True, verbose=0)
+    wider = {key: target.copy() for key, target in batch.items()}
+    # Cohesion is in the mean, so that only deviations are stretched.
+    baseline = norm.energy_baseline(batch["energy"][:, 1:]).numpy()
+    wider["energy"][:, 0] = baseline + 4 * (batch["energy"][:, 0] - baseline)
+    wider["forces"][:, :3] *= 4
+    wider["virial"][:, :9] *= 4
+    norm.adapt([wider], verbose=0)
+    after = model.evaluate(data, return_dict=True, verbose=0)
+    # Errors of ±1 eV beside a four times larger spread.
+    assert after["forces_loss"] < 0.5 * before["forces_loss"]
+    assert after["energy_loss"] != before["energy_loss"]
+
+
+def functional():
+    """A model of Keras alone, with an energy per row."""
+    counts = keras.Input((119,), name="composition", dtype="float64")
+    energy = keras.layers.Dense(1, dtype="float64", name="energy")(counts)
+    return keras.Model({"composition": counts}, {"energy": energy})
+
+
+@pytest.fixture
+def composed(norm, batch):
+    rows = ~np.isnan(batch["energy"][:, 0])
+    target = batch["energy"][rows]
+    return tf.data.Dataset.from_tensors(
+        ({"composition": target[:, 1:]}, {"energy": target})
+    )
+
+
+def test_functional_model_file(norm, composed, tmp_path):
+    model = functional()
+    model.compile("adam", loss={"energy": EnergyLoss(norm, "log_cosh")})
+    model.fit(composed, epochs=2, verbose=0, shuffle=False)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.loss["energy"].metric == "log_cosh"
+    assert int(loaded.optimizer.iterations) == 2
+    expected = model.evaluate(composed, verbose=0)
+    assert loaded.evaluate(composed, verbose=0) == pytest.approx(expected, rel=1e-12)
+    histories = [
+        m.fit(composed, epochs=3, verbose=0, shuffle=False).history["loss"]
+        for m in (model, loaded)
+    ]
+    np.testing.assert_allclose(*histories, rtol=1e-12)
+
+
+def test_clone_model(norm, composed):
+    model = functional()
+    model.compile("sgd", loss={"energy": EnergyLoss(norm)})
+    clone = keras.models.clone_model(model)
+    clone.compile_from_config(model.get_compile_config())
+    clone.set_weights(model.get_weights())
+    expected = model.evaluate(composed, verbose=0)
+    assert clone.evaluate(composed, verbose=0) == pytest.approx(expected, rel=1e-12)
+    assert clone.loss["energy"] is not model.loss["energy"]
+
+
+def test_custom_loop(norm, batch):
+    """The same steps by hand as by `train_on_batch`."""
+    ((inputs, _),) = make_data(norm, batch)
+    compiled = make_model(norm, batch, jit_compile=True)
+    model = Answers(len(batch["energy"]), len(batch["forces"]))
+    optimizer = keras.optimizers.SGD(0.05)
+    losses = make_losses(norm)
+
+    @tf.function(jit_compile=True)
+    def step(inputs, targets):
+        with tf.GradientTape() as tape:
+            outputs = model(inputs, training=True)
+            total = sum(
+                WEIGHTS[key] * tf.cast(loss(targets[key], outputs[key]), tf.float32)
+                for key, loss in losses.items()
+            )
+        variables = model.trainable_weights
+        optimizer.apply(tape.gradient(total, variables), variables)
+        return total
+
+    for _ in range(3):
+        expected = compiled.train_on_batch(inputs, batch, return_dict=True)["loss"]
+        assert float(step(inputs, batch)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_unlabelled_key_of_the_normalization(batch):
+    """Statistics of energies alone do not do for a loss of forces."""
+    norm = PESNormalization()
+    norm.adapt([{"energy": batch["energy"]}], verbose=0)
+    model = make_model(norm, batch)
+    with pytest.raises(RuntimeError, match=r"without any of the key '(forces|virial)'"):
+        model.fit(make_data(norm, batch), verbose=0, shuffle=False)
+
+
+def test_swapped_keys_in_fit(norm, batch):
+    swapped = {**batch, "energy": batch["forces"], "forces": batch["energy"]}
+    data = make_data(norm, batch).map(lambda x, y: (x, swapped))
+    with pytest.raises(
+        ValueError, match=r"A target per (structure|atom) has the shape"
+    ):
+        make_model(norm, batch).fit(data, verbose=0, shuffle=False)
+
+
+def test_plain_labels_in_fit(norm, batch):
+    plain = {**batch, "energy": batch["energy"][:, 0]}
+    data = make_data(norm, batch).map(lambda x, y: (x, plain))
+    with pytest.raises(ValueError, match=r"Pack labels with `tfpes\.targets\.struct"):
+        make_model(norm, batch).fit(data, verbose=0, shuffle=False)
