@@ -94,6 +94,12 @@ def test_loss_divides_by_all_rows():
     assert value == 0.25
 
 
+def test_mean_with_sample_weight_divides_by_the_weights():
+    loss = keras.losses.MeanAbsoluteError(reduction="mean_with_sample_weight")
+    value = loss(np.zeros((4, 1)), np.ones((4, 1)), np.array([1.0, 0.0, 0.0, 0.5]))
+    assert value == 1.0
+
+
 def test_mean_squared_error_reduces_the_only_axis():
     loss = keras.losses.MeanSquaredError(reduction=None)
     assert loss(np.zeros(4), np.ones(4)).shape == ()
@@ -149,6 +155,32 @@ def test_outputs_without_a_loss_are_allowed():
     data = {"x": np.ones((2, 1))}, {"energy": np.ones((2, 1))}
     value = model.evaluate(*data, verbose=0)
     assert np.isfinite(value)
+
+
+def test_epoch_loss_is_weighted_by_the_first_dimension_of_the_first_input():
+    # Hence errors are read from metrics that keep their own counts.
+    a, b = keras.Input((1,), name="a"), keras.Input((1,), name="b")
+    model = keras.Model({"a": a, "b": b}, {"y": keras.layers.Add()([a, b])})
+    model.compile(loss={"y": "mae"}, jit_compile=False)
+
+    def batches():
+        for rows, value in ((1, 3.0), (3, 1.0)):
+            zeros = np.zeros((rows, 1))
+            yield {"a": zeros, "b": zeros + value}, {"y": zeros}
+
+    rows = tf.TensorSpec((None, 1), tf.float32)
+    dataset = tf.data.Dataset.from_generator(
+        batches, output_signature=({"a": rows, "b": rows}, {"y": rows})
+    ).apply(tf.data.experimental.assert_cardinality(2))
+    assert model.evaluate(dataset, verbose=0) == pytest.approx(6 / 4)
+
+
+def test_xla_compiles_once_per_shape():
+    # Hence batches are padded to a few shapes.
+    function = tf.function(lambda x: tf.reduce_sum(x), jit_compile=True)
+    for rows in (2, 3, 2, 3, 3):
+        function(tf.ones((rows, 3)))
+    assert function.experimental_get_tracing_count() == 2
 
 
 def test_metrics_do_not_see_weights():
@@ -231,7 +263,7 @@ def test_registered_names():
 
     for module, classes in (
         (layers, ["PESNormalization"]),
-        (losses, ["EnergyLoss", "ForceLoss"]),
+        (losses, ["EnergyLoss", "ForceLoss", "VirialLoss"]),
         (metrics, ["EnergyMAE", "EnergyRMSE", "ForceMAE", "ForceRMSE"]),
         (models, ["Potential", "SchNet"]),
     ):
