@@ -168,8 +168,8 @@ def split_atom_target(target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             "`tfpes.targets.atom_target(values, atomic_numbers, structure_index)`."
         )
     if isinstance(target, np.ndarray):
-        columns = target[:, 3:].astype(np.int32)
-        return target[:, :3], columns[:, 0], columns[:, 1]
+        number, index = target[:, 3].astype(np.int32), target[:, 4].astype(np.int32)
+        return target[:, :3], number, index
     return (
         target[:, :3],
         tf.cast(target[:, 3], tf.int32),

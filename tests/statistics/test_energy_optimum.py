@@ -8,7 +8,7 @@ from tfpes.statistics import design as design_module
 from tfpes.statistics import fit_energy, objective
 from tfpes.statistics.design import Design
 from tfpes.statistics.laws import COLLECTIVE_FLOOR
-from tfpes.statistics.objective import Problem, derivatives, evaluate
+from tfpes.statistics.objective import Problem, evaluate, gradient, hessian
 from tfpes.statistics.variance import FLOOR
 
 CASES = [
@@ -106,14 +106,15 @@ def test_derivatives(fill, simulate, collective, restricted):
         restricted=restricted,
     )
     x = np.array([0.3, 0.5, 0.1, 0.02][: 3 + collective])
-    gradient, hessian, _ = derivatives(problem, evaluate(problem, x))
+    point = evaluate(problem, x)
+    first, second = gradient(problem, point), hessian(problem, point)
     for i, unit in enumerate(np.eye(x.size)):
         h = 1e-5 * x[i] * unit
         up, down = evaluate(problem, x + h), evaluate(problem, x - h)
         slope = (up.objective - down.objective) / (2 * h[i])
-        assert gradient[i] == pytest.approx(slope, rel=1e-6)
-        difference = derivatives(problem, up)[0] - derivatives(problem, down)[0]
-        np.testing.assert_allclose(hessian[i], difference / (2 * h[i]), rtol=1e-6)
+        assert first[i] == pytest.approx(slope, rel=1e-6)
+        difference = gradient(problem, up) - gradient(problem, down)
+        np.testing.assert_allclose(second[i], difference / (2 * h[i]), rtol=1e-6)
 
 
 def test_the_recipe_is_stationary_for_the_restricted_likelihood(fill, simulate):
@@ -124,9 +125,9 @@ def test_the_recipe_is_stationary_for_the_restricted_likelihood(fill, simulate):
     centre = pooled_variance(composition, energies)
     function = restricted_objective(composition, energies, 10, centre, False)
     x = np.log(fit.variance[fit.seen])
-    gradient = scipy.optimize.approx_fprime(x, function, 1e-6)
+    slope = scipy.optimize.approx_fprime(x, function, 1e-6)
     away = scipy.optimize.approx_fprime(x + 0.1, function, 1e-6)
-    assert np.abs(gradient).max() < 1e-4 * np.abs(away).max()
+    assert np.abs(slope).max() < 1e-4 * np.abs(away).max()
 
 
 def test_fixed_leverages_lead_to_the_same_point(fill, simulate, monkeypatch):
@@ -142,10 +143,11 @@ def test_fixed_leverages_lead_to_the_same_point(fill, simulate, monkeypatch):
 
 def test_dense_and_paired_sums_agree(fill, simulate, monkeypatch):
     composition, energies, _ = simulate(np.random.default_rng(2), 300, 12)
-    dense = fit_energy(fill(composition, energies), size_law="collective")
-    monkeypatch.setattr(design_module, "SMALL_ROWS", 50)
     paired = fit_energy(fill(composition, energies), size_law="collective")
-    monkeypatch.setattr(design_module, "MOST_PAIRS", 10)
+    monkeypatch.setattr(design_module, "DENSE_SHARE", 1000)
+    dense = fit_energy(fill(composition, energies), size_law="collective")
+    monkeypatch.setattr(design_module, "MOST_NUMBERS", 10)
+    monkeypatch.setattr(design_module, "BLOCK_ROWS", 50)
     blocks = fit_energy(fill(composition, energies), size_law="collective")
     for other in (paired, blocks):
         np.testing.assert_allclose(other.mean, dense.mean, 1e-9)

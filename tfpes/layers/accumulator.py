@@ -1,11 +1,12 @@
 """What `adapt` gathers from batches."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tfpes.layers.labels import Labels, join, read_labels
 from tfpes.statistics import AtomicTable, CompositionTable, virial_mean_square
 from tfpes.targets import split_atom_target, split_structure_target
 
@@ -14,6 +15,10 @@ _PARTS: dict[str, type[CompositionTable] | type[AtomicTable]] = {
     "virials": CompositionTable,
     "forces": AtomicTable,
 }
+
+# Batches wait until they hold this many numbers: a few large arrays are summed in a
+# third of the time that many small ones take.
+WAITING_NUMBERS = 2**18
 
 
 class Accumulator:
@@ -25,55 +30,67 @@ class Accumulator:
         self.virials = CompositionTable()
         self.forces = AtomicTable()
 
-    def update(self, batch: Any) -> None:
-        """Add a batch.
+    def update(self, batches: Iterable[Any]) -> None:
+        """Add batches, several at a time.
 
         Args:
-            batch: ``targets``, ``(inputs, targets)`` or ``(inputs, targets,
-                weights)``; dicts as in :mod:`tfpes.data`, of tensors or arrays.
+            batches: as :func:`read_labels` takes them.
 
         Raises:
-            ValueError: for anything else, or labels that are not packed.
+            ValueError: if one of them is wrong. Some of those before it are then
+                added, and some not.
         """
-        inputs, targets, weights = _unpack(batch)
-        known = {"energy", "forces", "virial"} & set(targets)
-        if not known:
-            raise ValueError(
-                "`adapt` needs targets with at least one of the keys 'energy', "
-                f"'forces', 'virial'. Received: {sorted(targets)}."
-            )
-        isolated = None
-        for key in ("energy", "virial"):
-            if key not in known:
+        waiting: list[Labels] = []
+        numbers = 0
+        for batch in batches:
+            labels = read_labels(batch)
+            if waiting and labels.layout != waiting[0].layout:
+                self._add(waiting)
+                waiting, numbers = [], 0
+            waiting.append(labels)
+            numbers += labels.numbers
+            if numbers >= WAITING_NUMBERS:
+                self._add(waiting)
+                waiting, numbers = [], 0
+        if waiting:
+            self._add(waiting)
+
+    def _add(self, parts: list[Labels]) -> None:
+        try:
+            self._add_labels(join(parts))
+        except ValueError:
+            # Messages count structures and atoms from the start of their batch.
+            for labels in parts:
+                Accumulator(self.keep_structures)._add_labels(labels)
+            raise
+
+    def _add_labels(self, labels: Labels) -> None:
+        for key, table in (("energy", self.energies), ("virial", self.virials)):
+            if key not in labels.targets:
                 continue
-            values, composition = split_structure_target(np.asarray(targets[key]))
-            weight = _checked_weight(weights, key, len(values))
-            if isolated is None:
-                isolated = _isolated_atoms(inputs, composition)
-            alone = isolated
-            # A structure without atoms is padding: it is not even counted.
-            real = composition.any(axis=1)
-            if not real.all():
-                values, composition, alone = (
+            values, composition = split_structure_target(labels.targets[key])
+            if key == "virial":
+                values = virial_mean_square(values)
+            weight, isolated = labels.weights.get(key), labels.isolated
+            if isolated is not None and not np.all(labels.size):
+                # A structure without atoms is padding: it is not even counted.
+                real = composition.any(axis=1)
+                values, composition, isolated = (
                     values[real],
                     composition[real],
-                    alone[real],
+                    isolated[real],
                 )
                 weight = None if weight is None else weight[real]
-            if key == "energy":
-                self.energies.update(composition, values, weight, alone)
-            else:
-                square = virial_mean_square(values.reshape(-1, 3, 3))
-                self.virials.update(composition, square, weight, alone)
-        if "forces" in known:
-            forces, numbers, index = split_atom_target(np.asarray(targets["forces"]))
-            weight = _checked_weight(weights, "forces", len(forces))
-            if isolated is not None:
-                _check_index(index, len(isolated))
-            if isolated is not None and isolated.any():
-                # Their forces are zero by symmetry: no draws from a distribution.
-                numbers = np.where(isolated[index], 0, numbers)
-            self.forces.update(numbers, forces, weight)
+            table.update(composition, values, weight, isolated)
+        if "forces" in labels.targets:
+            forces, numbers, index = split_atom_target(labels.targets["forces"])
+            if labels.isolated is not None:
+                _check_index(index, labels)
+                if labels.isolated.any():
+                    # Zero by symmetry: no draws from a distribution.
+                    owner = index + _of_atoms(_first(labels.structures), labels)
+                    numbers = np.where(labels.isolated[owner], 0, numbers)
+            self.forces.update(numbers, forces, labels.weights.get("forces"))
 
     def merge(self, other: "Accumulator") -> None:
         """Add everything that another accumulator has seen."""
@@ -139,62 +156,23 @@ class Accumulator:
         return not (self.has_energies or self.has_virials or self.has_forces)
 
 
-def _unpack(batch: Any) -> tuple[dict | None, dict, dict]:
-    if isinstance(batch, dict):
-        return None, batch, {}
-    if isinstance(batch, tuple | list) and 2 <= len(batch) <= 3:
-        inputs, targets = batch[:2]
-        weights = batch[2] if len(batch) == 3 else {}
-        if isinstance(targets, dict) and isinstance(weights, dict):
-            unknown = sorted(set(weights) - set(targets))
-            if unknown:
-                raise ValueError(
-                    "Weights have the keys of the targets, "
-                    f"{', '.join(sorted(targets))}. Received: {', '.join(unknown)}."
-                )
-            return inputs, targets, weights
-    raise ValueError(
-        "`adapt` takes batches of `targets`, `(inputs, targets)` or `(inputs, targets, "
-        "weights)`, each of them a dict as `Structures.batches` makes them. Received: "
-        f"{type(batch).__name__}"
-        + (
-            f" of {', '.join(type(part).__name__ for part in batch)}."
-            if isinstance(batch, tuple | list)
-            else "."
-        )
-    )
-
-
-def _checked_weight(weights: dict[str, Any], key: str, length: int) -> NDArray | None:
-    if weights.get(key) is None:
-        return None
-    weight = np.asarray(weights[key])
-    if weight.shape != (length,):
-        what = "atom" if key == "forces" else "structure"
-        raise ValueError(
-            f"Weights of the key '{key}' must have shape ({length},), one for each "
-            f"{what} of the batch. Received: shape {weight.shape}."
-        )
-    return weight
-
-
-def _check_index(index: NDArray, structures: int) -> None:
-    if index.size and not 0 <= index.min() <= index.max() < structures:
+def _check_index(index: NDArray, labels: Labels) -> None:
+    if not index.size:
+        return
+    wrong = (index < 0) | (index >= _of_atoms(labels.structures, labels))
+    if wrong.any():
         raise ValueError(
             "The structure index of an atom must be one of the structures of the "
-            f"batch, 0 to {structures - 1}. Received: {index.min()} to {index.max()}. "
-            "Pack forces with `tfpes.targets.atom_target`."
+            f"batch, 0 to {labels.structures[0] - 1}. Received: {index.min()} to "
+            f"{index.max()}. Pack forces with `tfpes.targets.atom_target`."
         )
 
 
-def _isolated_atoms(inputs: Any, composition: NDArray) -> NDArray[np.bool_]:
-    """Find structures of one atom without a neighbour (or, unknown, without a cell)."""
-    alone = composition.sum(axis=1) == 1
-    if not isinstance(inputs, dict):
-        return alone
-    if {"edge_index", "structure_index"} <= set(inputs):
-        owner = np.asarray(inputs["structure_index"])[np.asarray(inputs["edge_index"])]
-        return alone & (np.bincount(owner[0], minlength=len(alone)) == 0)
-    if "cell" in inputs:
-        return alone & ~np.asarray(inputs["cell"]).any(axis=(1, 2))
-    return alone
+def _first(numbers: tuple[int, ...]) -> NDArray[np.int64]:
+    """Return where each batch begins among the structures of all."""
+    return np.cumsum((0, *numbers[:-1]))
+
+
+def _of_atoms(values: Any, labels: Labels) -> NDArray:
+    """Return for each atom the value of its batch."""
+    return np.repeat(values, labels.atoms)

@@ -1,6 +1,7 @@
 """Progress of `adapt`."""
 
 import sys
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
@@ -23,15 +24,14 @@ class AdaptProgress:
         self.bar = (
             keras.utils.Progbar(target, unit_name="batch") if int(verbose) else None
         )
-        self.done = 0
 
-    def advance(self) -> None:
-        """Count a batch."""
-        self.done += 1
-        if self.bar is not None:
-            self.bar.update(self.done, finalize=False)
-
-    def close(self) -> None:
-        """Finish the bar."""
-        if self.bar is not None and self.done:
-            self.bar.update(self.done, finalize=True)
+    def count(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """Yield the batches; one is done when the next is asked for."""
+        done = 0
+        for batch in batches:
+            yield batch
+            done += 1
+            if self.bar is not None:
+                self.bar.update(done, finalize=False)
+        if self.bar is not None and done:
+            self.bar.update(done, finalize=True)

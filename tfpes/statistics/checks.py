@@ -12,7 +12,7 @@ def check_structures(
     composition: ArrayLike, values: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return composition (S, 119) and values (S,) in float64, or raise."""
-    dense = np.ascontiguousarray(composition, np.float64)
+    dense = np.asarray(composition, np.float64)
     value = np.asarray(values, np.float64)
     if dense.ndim != 2 or dense.shape[1] != NUMBER_OF_COLUMNS:
         raise ValueError(

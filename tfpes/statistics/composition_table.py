@@ -102,7 +102,7 @@ class CompositionTable:
         entry = np.flatnonzero(dense != 0)  # three times as fast as of the numbers
         element = entry % NUMBER_OF_COLUMNS
         owner = entry // NUMBER_OF_COLUMNS
-        count = dense.ravel()[entry]
+        count = dense[owner, element]
         check_counts(element, count, owner)
 
         length = np.bincount(owner, minlength=structures)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-# Below this, BLAS on dense blocks is as fast as anything.
-SMALL_ROWS = 4096
-# Products of counts held at once (12 bytes each); beyond, work in dense blocks.
-MOST_PAIRS = 40_000_000
+# One product of counts in sparse algebra costs as much as this many in dense algebra,
+# which has T² of them in each row.
+DENSE_SHARE = 30
+# Numbers held at once (products of counts take 12 bytes each); beyond, work in blocks.
+MOST_NUMBERS = 40_000_000
+BLOCK_ROWS = 4096
 
 
 class Design:
@@ -18,7 +24,8 @@ class Design:
     ``gram(w) = sum_c w_c n_c n_c^T`` and ``quadratic(A)_c = n_c^T A n_c`` are linear
     in ``w`` and in ``A``. Expanding the few products of counts of each row once turns
     both into a sparse matrix-vector product, a hundred times cheaper than dense
-    algebra for a million compositions of 89 elements.
+    algebra for a million compositions of 89 elements. Few elements, most of them in
+    each row, are faster as a dense array.
     """
 
     def __init__(self, matrix: scipy.sparse.csr_array) -> None:
@@ -27,41 +34,57 @@ class Design:
         self.rows, self.columns = matrix.shape
         length = np.diff(matrix.indptr).astype(np.int64)
         pairs = int(np.sum(length * (length + 1) // 2))
-        self._pairs = None
-        if self.rows > SMALL_ROWS and pairs <= MOST_PAIRS:
-            self._pairs = _pair_products(matrix)
+        is_dense = self.rows * self.columns**2 <= DENSE_SHARE * pairs
+        self._numbers = self.rows * self.columns if is_dense else pairs
+        self._is_dense = is_dense and self._numbers <= MOST_NUMBERS
+        self._is_paired = not is_dense and self._numbers <= MOST_NUMBERS
+
+    @functools.cached_property
+    def _array(self) -> NDArray[np.float64]:
+        return self.matrix.toarray()
+
+    @functools.cached_property
+    def _pairs(self) -> scipy.sparse.csr_array:
+        return _pair_products(self.matrix)
 
     def predict(self, coefficient: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return ``n @ coefficient``, shape (U,)."""
-        return self.matrix @ coefficient
+        return self._counts @ coefficient
 
     def adjoint(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return ``n^T @ values``, shape (T,)."""
-        return self.matrix.T @ values
+        return self._counts.T @ values
 
     def gram(self, weight: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return ``n^T diag(weight) n``, shape (T, T)."""
-        if self._pairs is not None:
+        if self._is_paired:
             upper = (self._pairs.T @ weight).reshape(self.columns, self.columns)
             return (upper + upper.T) / 2
         total = np.zeros((self.columns, self.columns))
-        for block in self._blocks():
-            dense = self.matrix[block].toarray()
+        for block, dense in self._blocks():
             total += dense.T @ (dense * weight[block, None])
         return total
 
     def quadratic(self, form: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return ``n_c^T form n_c`` of each row, for a symmetric form, shape (U,)."""
-        if self._pairs is not None:
+        if self._is_paired:
             return self._pairs @ form.ravel()
         values = np.empty(self.rows)
-        for block in self._blocks():
-            dense = self.matrix[block].toarray()
+        for block, dense in self._blocks():
             values[block] = np.einsum("ij,ij->i", dense @ form, dense)
         return values
 
-    def _blocks(self) -> list[slice]:
-        return [slice(i, i + SMALL_ROWS) for i in range(0, self.rows, SMALL_ROWS)]
+    @property
+    def _counts(self) -> Any:
+        return self._array if self._is_dense else self.matrix
+
+    def _blocks(self) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+        for start in range(0, self.rows, BLOCK_ROWS):
+            block = slice(start, start + BLOCK_ROWS)
+            dense = (
+                self._array[block] if self._is_dense else self.matrix[block].toarray()
+            )
+            yield block, dense
 
 
 def _pair_products(matrix: scipy.sparse.csr_array) -> scipy.sparse.csr_array:

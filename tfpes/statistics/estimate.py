@@ -42,9 +42,10 @@ def estimate(rows: Rows, options: Options, isolated_included: bool) -> EnergyFit
         design, np.isnan(given), weight / size, elements
     )
     target = centre(design, reference, rows.mean, rows.mean_low)
-    mean = solve_mean(design, basis, target, weight / size)
+    first = solve_mean(design, basis, target, weight / size)
+    mean = reference + first.coefficient
 
-    squared = rows.squared_deviations + weight * mean.residual**2
+    squared = rows.squared_deviations + weight * first.residual**2
     rank = basis.shape[1]
     freedom = weight.sum() - (rank if options.restricted else 0)
     rounding = np.sum(weight * (4 * options.label_eps * rows.mean) ** 2 / size)
@@ -60,7 +61,9 @@ def estimate(rows: Rows, options: Options, isolated_included: bool) -> EnergyFit
             design,
             basis,
             weight,
-            target,
+            # About the first fit: the search is then free of the rounding of large
+            # energies.
+            centre(design, mean, rows.mean, rows.mean_low),
             rows.squared_deviations,
             float(pooled),
             given_variance,
@@ -80,7 +83,7 @@ def estimate(rows: Rows, options: Options, isolated_included: bool) -> EnergyFit
         else:
             chosen = "collective" if fixed else "independent"
             laws[chosen], points[chosen] = fit_law(spread, False, fixed)
-        mean = points[chosen].mean
+        mean = mean + points[chosen].mean.coefficient
         law = laws[chosen]
         variance, kappa = law.variance, law.collective_variance
         pooled = law.pooled_variance
@@ -90,7 +93,7 @@ def estimate(rows: Rows, options: Options, isolated_included: bool) -> EnergyFit
     full_mean[0] = 0.0
     full_reference = full_mean.copy()
     full_reference[elements] = reference
-    full_mean[elements] = reference + mean.coefficient
+    full_mean[elements] = mean
     is_given = ~np.isnan(options.energy_variance)
     full_variance = np.where(is_given, options.energy_variance, pooled)
     full_variance[elements] = variance
@@ -142,7 +145,7 @@ def _basis(
     basis = np.zeros((design.columns, 0))
     if not free.any():
         return basis, [], 0
-    part = Design(design.matrix[:, np.flatnonzero(free)])
+    part = design if free.all() else Design(design.matrix[:, np.flatnonzero(free)])
     null = null_vectors(part.matrix)
     inner = determined_basis(part, weight, null)
     basis = np.zeros((design.columns, inner.shape[1]))

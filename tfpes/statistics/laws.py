@@ -89,10 +89,14 @@ def fit_law(
         atom_offset=fixed * mean_size,
         restricted=data.restricted,
     )
-    solution = solve_variance(problem, np.ones(int(any_free)), floor)
-    pooled = solution.point.unknowns[0] if any_free else np.mean(known)
+    if nested is None:
+        solution = solve_variance(problem, np.ones(int(any_free)), floor)
+        pooled = solution.point.unknowns[0] if any_free else np.mean(known)
+        converged = solution.converged
+    else:  # which began with the same fit
+        pooled = max(nested.pooled_variance / unit, floor)
+        converged = nested.converged
     centre = float(pooled + fixed * mean_size)
-    converged = solution.converged
     if collective:
         problem = dataclasses.replace(problem, collective=True)
         # Half of the spread to each in structures of mean size.
@@ -107,11 +111,13 @@ def fit_law(
             problem, groups=groups, strength=data.strength, prior=centre
         )
         start = np.full(groups.shape[1], pooled)
+        twice = data.weight.size <= MOST_ROWS_TWICE
+        if nested is not None and not twice:
+            start = nested.variance[free] * pooled / nested.pooled_variance
         start = np.append(start, solution.point.unknowns[1:])
         solution = solve_variance(problem, start, floor)
         if nested is not None and (
-            data.weight.size <= MOST_ROWS_TWICE
-            or solution.point.objective > nested.objective
+            twice or solution.point.objective > nested.objective
         ):
             start = np.append(nested.variance[free] / unit, 0.0)
             other = solve_variance(problem, start, floor)

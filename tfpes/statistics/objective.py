@@ -122,10 +122,28 @@ def evaluate(problem: Problem, unknowns: NDArray[np.float64]) -> Point:
     return Point(unknowns, variance, mean, squared, deviance, objective)
 
 
-def derivatives(
-    problem: Problem, point: Point
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    r"""Return gradient, Hessian and expected Hessian (Fisher), in the unknowns.
+def gradient(problem: Problem, point: Point) -> NDArray[np.float64]:
+    """Return the derivative of the objective by the unknowns."""
+    s, k, squared = point.variance, problem.weight, point.squared_residual
+    slope = project(problem, (k - _leverage(problem, point)) / s - squared / s**2)
+    if problem.strength:
+        atom, row = _imaginary(problem, point)
+        slope += problem.strength * row.T @ ((1 - problem.prior / atom) / atom)
+    return slope
+
+
+def expected_hessian(problem: Problem, point: Point) -> NDArray[np.float64]:
+    """Return the second derivative that the law expects (Fisher): never negative."""
+    freedom = np.maximum(problem.weight - _leverage(problem, point), 0)
+    fisher = project_matrix(problem, freedom / point.variance**2)
+    if problem.strength:
+        atom, row = _imaginary(problem, point)
+        fisher += problem.strength * (row.T / atom**2) @ row
+    return fisher
+
+
+def hessian(problem: Problem, point: Point) -> NDArray[np.float64]:
+    r"""Return the second derivative of the objective by the unknowns.
 
     With $D = \partial s^2/\partial x$, $w = k/s^2$, $Q = n G^{-1} n^T$, $\tilde D =
     D w/s^2$ and $u = \tilde D r$ the Hessian of the deviance is $D^T \mathrm{diag}(2
@@ -133,30 +151,37 @@ def derivatives(
     `EXACT_ROWS` rows the leverages are held fixed, $(k-h)$ and no second term.
     """
     s, k, squared = point.variance, problem.weight, point.squared_residual
-    h = point.mean.leverage if problem.restricted else np.zeros_like(k)
+    h = _leverage(problem, point)
     exact = problem.restricted and k.size <= EXACT_ROWS
-    gradient = project(problem, (k - h) / s - squared / s**2)
     left = k - 2 * h if exact else k - h
-    hessian = project_matrix(problem, 2 * squared / s**3 - left / s**2)
-    fisher = project_matrix(problem, np.maximum(k - h, 0) / s**2)
+    second = project_matrix(problem, 2 * squared / s**3 - left / s**2)
     moved = _mean_shift(problem, k * point.mean.residual / s**2)
-    hessian -= 2 * moved.T @ point.mean.inverse @ moved
+    second -= 2 * moved.T @ point.mean.inverse @ moved
     if exact:
         n = problem.design.matrix.toarray()
         q = n @ point.mean.inverse @ n.T
         slope = (k / s**2)[:, None] * _slopes(problem, n)
-        hessian -= slope.T @ (q * q) @ slope
+        second -= slope.T @ (q * q) @ slope
     if problem.strength:
-        # Imaginary structures enter like real ones.
-        atom = problem.atom_variance(point.unknowns)
-        ratio = problem.prior / atom
-        row = np.eye(atom.size, gradient.size)
-        if problem.collective:
-            row[:, -1] = problem.mean_size
-        gradient += problem.strength * row.T @ ((1 - ratio) / atom)
-        hessian += problem.strength * (row.T * ((2 * ratio - 1) / atom**2)) @ row
-        fisher += problem.strength * (row.T / atom**2) @ row
-    return gradient, hessian, fisher
+        atom, row = _imaginary(problem, point)
+        curvature = (2 * problem.prior / atom - 1) / atom**2
+        second += problem.strength * (row.T * curvature) @ row
+    return second
+
+
+def _leverage(problem: Problem, point: Point) -> NDArray[np.float64]:
+    return point.mean.leverage if problem.restricted else np.zeros(problem.weight.size)
+
+
+def _imaginary(
+    problem: Problem, point: Point
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the variances of the prior's structures, and their derivatives."""
+    atom = problem.atom_variance(point.unknowns)
+    row = np.eye(atom.size, point.unknowns.size)
+    if problem.collective:
+        row[:, -1] = problem.mean_size
+    return atom, row
 
 
 def _slopes(problem: Problem, n: NDArray[np.float64]) -> NDArray[np.float64]:

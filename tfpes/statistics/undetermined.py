@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 # Sums of integers below this are exact in float64.
 EXACT = 2.0**53
+# Rows looked at first: with many, one of them nearly always sees a vector.
+FIRST_ROWS = 10_000
 
 
 def null_vectors(matrix: scipy.sparse.csr_array) -> list[list[Fraction]]:
@@ -32,9 +34,13 @@ def null_vectors(matrix: scipy.sparse.csr_array) -> list[list[Fraction]]:
     columns = matrix.shape[1]
     unknown = [[int(i == j) for j in range(columns)] for i in range(columns)]
     accepted: list[list[int]] = []
+    size = int(np.max(matrix.sum(axis=1), initial=0.0))
+    first = matrix[:FIRST_ROWS]
     while unknown:
         vector = unknown.pop(0)
-        row = _row_that_sees(matrix, vector)
+        row = _row_that_sees(first, vector, size)
+        if row is None and matrix.shape[0] > FIRST_ROWS:
+            row = _row_that_sees(matrix, vector, size)
         if row is None:
             accepted.append(vector)
             continue
@@ -45,9 +51,7 @@ def null_vectors(matrix: scipy.sparse.csr_array) -> list[list[Fraction]]:
         ]
         pivot = _dot(counts, vector)
         unknown = [
-            _primitive([pivot * a - _dot(counts, other) * b for a, b in pairs])
-            for other in unknown
-            for pairs in [list(zip(other, vector, strict=True))]
+            _combined(pivot, other, -_dot(counts, other), vector) for other in unknown
         ]
     return _reduced(accepted)
 
@@ -56,15 +60,24 @@ def _dot(counts: list[tuple[int, int]], vector: list[int]) -> int:
     return sum(n * vector[j] for j, n in counts)
 
 
-def _primitive(vector: list[int]) -> list[int]:
+def _combined(p: int, one: list[int], q: int, other: list[int]) -> list[int]:
+    """Return ``p one + q other`` without the common divisor."""
+    vector = [p * a + q * b for a, b in zip(one, other, strict=True)]
     divisor = math.gcd(*vector)
     return [value // divisor for value in vector]
 
 
-def _row_that_sees(matrix: scipy.sparse.csr_array, vector: list[int]) -> int | None:
-    """Return a row with a non-zero, preferably small, product, or None."""
+def _row_that_sees(
+    matrix: scipy.sparse.csr_array, vector: list[int], size: int
+) -> int | None:
+    """Return a row with a non-zero, preferably small, product, or None.
+
+    Args:
+        matrix: counts.
+        vector: integers.
+        size: greatest sum of a row of counts.
+    """
     largest = max(abs(value) for value in vector)
-    size = int(np.max(matrix.sum(axis=1), initial=0.0))
     if largest * size < EXACT:
         product = np.abs(matrix @ np.array(vector, np.float64))
         seen = np.flatnonzero(product)

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tfpes.statistics.objective import Point, Problem, derivatives, evaluate
+from tfpes.statistics.objective import (
+    Point,
+    Problem,
+    evaluate,
+    expected_hessian,
+    gradient,
+    hessian,
+)
 
 MOST_ITERATIONS = 300
 TOLERANCE = 1e-11
 FISHER_STEPS = 2
 # Curvatures of the scaled problem below this part of the greatest are rounding.
 LEAST_CURVATURE = 1e-9
+MOST_HALVINGS = 100
 # Stop after so many steps that change the objective by rounding only.
 MOST_STALLS = 4
 # A variance shrinks at most by this factor in one step: the model is not quadratic.
@@ -33,7 +42,7 @@ class Solution:
 
 
 def _direction(
-    gradient: NDArray[np.float64],
+    slope: NDArray[np.float64],
     curvature: NDArray[np.float64],
     scale: NDArray[np.float64],
     active: NDArray[np.bool_],
@@ -44,8 +53,8 @@ def _direction(
     value, vector = np.linalg.eigh(scaled)
     if value[0] <= LEAST_CURVATURE * value[-1]:
         return None
-    step = np.zeros_like(gradient)
-    projected = vector.T @ (inner * gradient[active])
+    step = np.zeros_like(slope)
+    projected = vector.T @ (inner * slope[active])
     step[active] = -inner * (vector @ (projected / value))
     return step
 
@@ -74,43 +83,50 @@ def solve_variance(
     iteration, stalls = 0, 0
     while not converged and iteration < MOST_ITERATIONS:
         iteration += 1
-        gradient, hessian, fisher = derivatives(problem, point)
-        active = (point.unknowns > bound) | (gradient < 0)
+        slope = gradient(problem, point)
+        active = (point.unknowns > bound) | (slope < 0)
         if not active.any():
             converged = True
             break
         trial = None
+        fisher = expected_hessian(problem, point)
         diagonal = np.diag(fisher)
         # An element that only structures without freedom hold has none.
         diagonal = np.maximum(diagonal, 1e-12 * diagonal.max())
-        # With bounds, only the last of these is sure to descend.
-        for curvature in (
-            hessian if iteration > FISHER_STEPS else fisher,
-            fisher,
-            np.diag(diagonal),
-        ):
-            step = _direction(gradient, curvature, 1 / np.sqrt(diagonal), active)
+        newton = iteration > FISHER_STEPS
+        for curvature in _curvatures(problem, point, fisher, diagonal, newton):
+            step = _direction(slope, curvature, 1 / np.sqrt(diagonal), active)
             trial = None if step is None else _search(problem, point, step, bound)
             if trial is not None:
                 break
         if trial is None:  # nothing lower within rounding
             converged = True
             break
-        change = np.abs(trial.unknowns - point.unknowns)
-        relative = float(np.max(change[:free] / point.unknowns[:free], initial=0.0))
-        if problem.collective:
-            steepest = np.max(problem.squared_size / point.variance)
-            relative = max(relative, float(change[free] * steepest))
+        change = _relative(problem, point, trial.unknowns - point.unknowns)
         gain = point.objective - trial.objective
         stalls = stalls + 1 if gain <= _rounding(problem, point) else 0
         point = trial
-        converged = bool(relative < TOLERANCE) or stalls >= MOST_STALLS
+        converged = change < TOLERANCE or stalls >= MOST_STALLS
     error = float("nan")
     if problem.collective:
-        fisher = derivatives(problem, point)[2]
+        fisher = expected_hessian(problem, point)
         # Half the curvature of the deviance is the information.
         error = float(np.sqrt(2 * np.linalg.pinv(fisher, hermitian=True)[free, free]))
     return Solution(point, iteration, converged, error)
+
+
+def _curvatures(
+    problem: Problem,
+    point: Point,
+    fisher: NDArray[np.float64],
+    diagonal: NDArray[np.float64],
+    newton: bool,
+) -> Iterator[NDArray[np.float64]]:
+    """Yield what to try; with bounds, only the last is sure to descend."""
+    if newton:
+        yield hessian(problem, point)
+    yield fisher
+    yield np.diag(diagonal)
 
 
 def _search(
@@ -124,12 +140,26 @@ def _search(
     if problem.collective:
         lowest[-1] = 0.0
     highest = point.objective + _rounding(problem, point)
-    for halving in range(30):
-        unknowns = np.maximum(point.unknowns + 0.5**halving * step, lowest)
+    for _ in range(MOST_HALVINGS):
+        unknowns = np.maximum(point.unknowns + step, lowest)
         trial = evaluate(problem, unknowns)
         if trial.objective <= highest:
             return trial
+        step = step / 2
+        if _relative(problem, point, step) < TOLERANCE:
+            break
     return None
+
+
+def _relative(problem: Problem, point: Point, change: NDArray[np.float64]) -> float:
+    """Return by what part a change of the unknowns changes a variance at most."""
+    free = problem.groups.shape[1]
+    parts = np.abs(change[:free]) / point.unknowns[:free]
+    largest = float(np.max(parts, initial=0.0))
+    if problem.collective:
+        steepest = np.max(problem.squared_size / point.variance)
+        largest = max(largest, float(abs(change[free]) * steepest))
+    return largest
 
 
 def _rounding(problem: Problem, point: Point) -> float:
