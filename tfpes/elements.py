@@ -54,14 +54,27 @@ def by_atomic_number(values: Any, name: str) -> NDArray[np.float64]:
         return array
     array = np.full(NUMBER_OF_COLUMNS, np.nan)
     for element, value in values.items():
-        number = SYMBOLS.index(element) if element in SYMBOLS[1:] else element
-        if not isinstance(number, int | np.integer) or not 1 <= number <= 118:
-            raise ValueError(
-                f"Keys of `{name}` must be symbols or atomic numbers from 1 to 118. "
-                f"Received: {element!r}."
-            )
-        array[number] = value
+        array[atomic_number(element, f"Keys of `{name}`")] = value
     return array
+
+
+def atomic_number(element: Any, name: str) -> int:
+    """Return the atomic number of a symbol or an atomic number.
+
+    Args:
+        element: ``"Cu"`` or 29.
+        name: of what was given, for messages.
+
+    Raises:
+        ValueError: for anything that is no element.
+    """
+    number = SYMBOLS.index(element) if element in SYMBOLS[1:] else element
+    if not isinstance(number, int | np.integer) or not 1 <= number <= 118:
+        raise ValueError(
+            f"{name} must be symbols or atomic numbers from 1 to 118. "
+            f"Received: {element!r}."
+        )
+    return int(number)
 
 
 def by_symbol(array: NDArray) -> dict[str, float]:

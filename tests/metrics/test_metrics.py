@@ -1,124 +1,142 @@
-import json
-
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfpes.metrics import EnergyMAE, EnergyRMSE, ForceMAE, ForceRMSE
-
-METRICS = (
+from tfpes.metrics import (
     EnergyMAE,
     EnergyRMSE,
-    lambda **o: EnergyMAE(per_atom=False, **o),
-    lambda **o: EnergyRMSE(per_atom=False, **o),
+    ForceCosine,
     ForceMAE,
     ForceRMSE,
+    StandardizedRMSE,
+    VirialMAE,
 )
 
 
-@pytest.fixture(params=METRICS, ids=["mae", "rmse", "MAE", "RMSE", "f-mae", "f-rmse"])
-def metric(request):
-    return request.param()
-
-
-def case(metric, seed=0, rows=10):
-    rng = np.random.default_rng(seed)
-    weights = rng.uniform(0.1, 2.0, rows)
-    if isinstance(metric, EnergyMAE | EnergyRMSE):
-        counts = np.zeros((rows, 119))
-        counts[:, [1, 29]] = rng.integers(1, 50, (rows, 2))
-        counts[-1] = 0
-        energy = -1e5 * counts.sum(axis=1) + rng.normal(size=rows)
-        pred = energy + rng.normal(size=rows)
-        energy[[1, -1]] = np.nan
-        return np.hstack([energy[:, None], counts]), pred, weights
-    forces = rng.normal(size=(rows, 3)).astype(np.float32)
-    pred = forces + rng.normal(size=(rows, 3)).astype(np.float32)
-    forces[1] = np.nan
-    forces[2, 0] = np.nan
-    forces[-1] = np.nan
-    columns = [forces, np.ones((rows, 1)), np.zeros((rows, 1))]
-    return np.hstack(columns).astype(np.float32), pred, weights
-
-
-def naive(metric, batches):
-    """Return the metric by one loop over all labels of all batches."""
-    squared = isinstance(metric, EnergyRMSE | ForceRMSE)
-    total = count = 0.0
-    for target, pred, weights in batches:
-        weights = np.ones(len(target)) if weights is None else weights
-        for row, guess, weight in zip(target, pred, weights, strict=True):
-            if isinstance(metric, EnergyMAE | EnergyRMSE):
-                unit = row[1:].sum() if metric.per_atom else 1.0
-                labels, guess = row[:1], [guess]
-            else:
-                unit, labels = 1.0, row[:3]
-            for label, value in zip(labels, guess, strict=True):
-                if not np.isnan(label):
-                    error = (float(value) - float(label)) / unit
-                    total += weight * (error**2 if squared else abs(error))
-                    count += weight
-    return np.sqrt(total / count) if squared else total / count
+def erase(target, key):
+    target[:, : {"energy": 1, "forces": 3, "virial": 9}[key]] = np.nan
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_one_batch(metric, weighted, close):
-    target, pred, weights = case(metric)
+def test_one_batch(case, batch, naive, kind, weighted, close):
+    target, pred, weights = batch(case.key)
     weights = weights if weighted else None
+    metric = case.make()
     metric.update_state(target, pred, weights)
-    result = metric.result()
-    assert result.dtype == tf.float64
-    close(result, naive(metric, [(target, pred, weights)]))
+    assert metric.result().dtype == tf.float64
+    close(metric.result(), naive(case, [(target, pred, weights)]), kind)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_exact_over_batches(metric, weighted, close):
+def test_exact_over_batches(case, batch, naive, kind, weighted, close):
     # Not a mean of means: batches hold different numbers of labels.
-    batches = [case(metric, seed, rows) for seed, rows in ((0, 3), (1, 20), (2, 7))]
+    batches = [batch(case.key, *which) for which in ((0, 6), (1, 20), (2, 7))]
     if not weighted:
         batches = [(target, pred, None) for target, pred, _ in batches]
-    for batch in batches:
-        metric.update_state(*batch)
-    close(metric.result(), naive(metric, batches))
+    metric = case.make()
+    for each in batches:
+        metric.update_state(*each)
+    close(metric.result(), naive(case, batches), kind)
     metric.reset_state()
     assert metric.result() == 0.0
     metric.update_state(*batches[1])
-    close(metric.result(), naive(metric, batches[1:2]))
+    close(metric.result(), naive(case, batches[1:2]), kind)
 
 
-def test_last_dimension_of_one(metric, close):
-    target, pred, weights = case(metric)
+def test_padding_and_order_do_not_matter(case, batch, close):
+    target, pred, weights = batch(case.key)
+    metric = case.make()
+    metric.update_state(target, pred, weights)
+    expected = metric.result().numpy()
+    padding = np.zeros((5, target.shape[1]), target.dtype)
+    erase(padding, case.key)
+    order = np.random.default_rng(0).permutation(15)
+    metric.reset_state()
+    metric.update_state(
+        np.concatenate([target, padding])[order],
+        np.concatenate([pred, np.ones((5, *pred.shape[1:]), pred.dtype)])[order],
+        np.concatenate([weights, np.ones(5)])[order],
+    )
+    close(metric.result(), expected)
+
+
+def test_last_dimension_of_one(case, batch, naive, kind, close):
+    target, pred, weights = batch(case.key)
+    metric = case.make()
     metric.update_state(target, pred[..., None], weights[:, None])
-    close(metric.result(), naive(metric, [(target, pred, weights)]))
+    close(metric.result(), naive(case, [(target, pred, weights)]), kind)
 
 
-def test_graph_equals_eager(metric, close):
-    target, pred, _ = case(metric)
-    tf.function(metric.update_state)(target, pred)
-    close(metric.result(), naive(metric, [(target, pred, None)]))
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_graph_and_xla_equal_eager(
+    case, batch, naive, kind, close, jit_compile, weighted
+):
+    target, pred, weights = batch(case.key)
+    weights = weights if weighted else None
+    metric = case.make()
+    step = tf.function(metric.update_state, jit_compile=jit_compile)
+    step(tf.constant(target), tf.constant(pred), weights)
+    close(metric.result(), naive(case, [(target, pred, weights)]), kind)
 
 
-def test_without_labels(metric):
-    target, pred, _ = case(metric)
-    target[:, : 1 if target.shape[1] > 5 else 3] = np.nan
-    metric.update_state(target, pred)
-    assert metric.result() == 0.0
+@pytest.mark.parametrize("weighted", [False, True])
+def test_unknown_lengths(case, batch, naive, kind, close, weighted):
+    target, pred, weights = batch(case.key)
+    metric = case.make()
+    arrays = (target, pred, weights) if weighted else (target, pred)
+    shapes = [tf.TensorSpec((None, *x.shape[1:]), x.dtype) for x in arrays]
+    tf.function(metric.update_state, input_signature=shapes)(*arrays)
+    weights = weights if weighted else None
+    close(metric.result(), naive(case, [(target, pred, weights)]), kind)
 
 
-def test_nan_prediction_shows_only_where_there_is_a_label(metric):
-    target, pred, _ = case(metric)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_predictions_of_any_type(case, batch, naive, close, dtype):
+    target, pred, _ = batch(case.key)
+    if case.key != "forces" and dtype != "float64":
+        pred = pred + 1e3  # else all predictions near -1e5 are the same
+    rounded = tf.cast(pred, dtype)
+    metric = case.make()
+    metric.update_state(target, rounded)
+    expected = naive(case, [(target, np.asarray(rounded, np.float64), None)])
+    close(metric.result(), expected, "float32")
+
+
+def test_without_labels(case, batch):
+    target, pred, weights = batch(case.key)
+    erase(target, case.key)
+    metric = case.make()
+    for weight in (None, weights):
+        metric.update_state(target, pred, weight)
+        assert metric.result() == 0.0
+
+
+def test_nan_prediction_shows_only_where_there_is_a_label(case, batch):
+    target, pred, _ = batch(case.key)
+    metric = case.make()
     metric.update_state(target, pred)
     expected = metric.result().numpy()
     metric.reset_state()
     pred[-1] = np.nan
     metric.update_state(target, pred)
     assert metric.result() == expected
-    pred[0] = np.nan
+    pred[:-1] = np.nan
     metric.update_state(target, pred)
     assert np.isnan(metric.result())
+
+
+def test_serialization(case, batch, copy_by_config):
+    target, pred, weights = batch(case.key)
+    metric = case.make()
+    copy = copy_by_config(metric)
+    assert type(copy) is type(metric)
+    assert copy.get_config() == metric.get_config()
+    for each in (metric, copy):
+        each.update_state(target, pred, weights)
+    assert copy.result() == metric.result()
 
 
 def test_float64_over_many_batches():
@@ -144,31 +162,108 @@ def test_per_atom(atoms, error):
         np.testing.assert_allclose(metric.result(), abs(error) / atoms, atol=1e-9)
 
 
-def test_serialization(metric):
-    target, pred, weights = case(metric)
-    config = json.loads(json.dumps(keras.metrics.serialize(metric)))
-    copy = keras.metrics.deserialize(config)
-    assert type(copy) is type(metric)
-    assert copy.get_config() == metric.get_config()
-    for each in (metric, copy):
-        each.update_state(target, pred, weights)
-    assert copy.result() == metric.result()
+def test_elements_have_names_of_their_own():
+    names = [ForceMAE().name, ForceMAE(element="Cu").name, ForceRMSE(element=29).name]
+    assert names == ["mae", "mae_Cu", "rmse_Cu"]
+    assert ForceMAE(element="Cu", name="copper").name == "copper"
+    with pytest.raises(ValueError, match=r"`element` must be symbols .*'Xx'"):
+        ForceMAE(element="Xx")
+
+
+def test_parts_by_element_make_the_whole(batch, close):
+    target, pred, _ = batch("forces", rows=50)
+    numbers, present = target[:, 3], np.isfinite(target[:, :3])
+    sums = []
+    for element in (1, 29):
+        metric = ForceRMSE(element=element)
+        metric.update_state(target, pred)
+        count = present[numbers == element].sum()
+        sums.append((metric.result() ** 2 * count, count))
+    whole = ForceRMSE()
+    whole.update_state(target, pred)
+    total, count = np.sum(sums, axis=0)
+    close(whole.result(), np.sqrt(total / count))
+
+
+def test_cosine_of_known_angles(close):
+    target = np.zeros((3, 5), np.float32)
+    target[:, 0], target[:, 3] = 2.0, 29
+    pred = np.array([[1, 0, 0], [0, 1, 0], [-3, 0, 0]], np.float32)
+    metric = ForceCosine()
+    metric.update_state(target[:1], pred[:1])
+    close(metric.result(), 1.0)
+    metric.update_state(target[1:], pred[1:])
+    close(metric.result(), 0.0, scale=1.0)
+    everything = ForceCosine(threshold=2.5)
+    everything.update_state(target, pred)
+    assert everything.result() == 0.0
+    with pytest.raises(ValueError, match="`threshold` must not be negative"):
+        ForceCosine(threshold=-1.0)
+
+
+def test_cosine_does_not_depend_on_orientation_or_length(batch, close):
+    target, pred, _ = batch("forces")
+    turned, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))
+    metric, rotated = ForceCosine(), ForceCosine()
+    metric.update_state(target, pred)
+    labels = np.hstack([target[:, :3] @ turned, target[:, 3:]])
+    # Partly labelled atoms become unlabelled ones by a rotation: both are left out.
+    rotated.update_state(labels, 7.0 * pred @ turned)
+    close(rotated.result(), metric.result(), "float32")
+
+
+@pytest.mark.parametrize("sized", [False, True])
+def test_weights_of_structures_weigh_their_atoms(sized, batch, close):
+    target, pred, _ = batch("forces")
+    # Rows of three belong together; the tenth is padding.
+    weights = np.array([1.0, 0.5, 2.0, 0.0])
+    by_atom, by_structure = ForceRMSE(), ForceRMSE()
+    by_atom.update_state(target, pred, np.repeat(weights, 3)[:10])
+    step = by_structure.update_state
+    if sized:
+        shapes = [tf.TensorSpec((None, *x.shape[1:]), x.dtype) for x in (target, pred)]
+        shapes.append(tf.TensorSpec((None,), tf.float64))
+        step = tf.function(step, input_signature=shapes)
+    step(target, pred, weights)
+    close(by_structure.result(), by_atom.result(), "float32")
+
+
+def test_standardized_rmse_does_not_depend_on_units(batch, norm_, close):
+    target, pred, _ = batch("energy")
+    scaled = type(norm_)(
+        energy_mean=27.2 * norm_.energy_mean.numpy(),
+        energy_variance=27.2**2 * norm_.energy_variance.numpy(),
+        collective_variance=27.2**2 * norm_.collective_variance.numpy(),
+    )
+    results = []
+    for layer, unit in ((norm_, 1.0), (scaled, 27.2)):
+        metric = StandardizedRMSE(layer, "energy")
+        target_ = np.hstack([unit * target[:, :1], target[:, 1:]])
+        metric.update_state(target_, unit * pred)
+        results.append(metric.result())
+    np.testing.assert_allclose(results[0], results[1], rtol=1e-9)
 
 
 @pytest.mark.parametrize("shape", [(1,), (9,), (10, 2), (1, 10)])
-def test_energies_of_wrong_shape(shape):
-    metric = EnergyMAE()
-    target, _, _ = case(metric)
+def test_energies_of_wrong_shape(shape, batch):
+    target, _, _ = batch("energy")
     with pytest.raises(ValueError, match=r"must be energies .*Nothing is broadcast"):
-        metric.update_state(target, np.zeros(shape))
+        EnergyMAE().update_state(target, np.zeros(shape))
 
 
 @pytest.mark.parametrize("shape", [(10,), (1, 3), (10, 3, 3)])
-def test_forces_of_wrong_shape(shape):
-    metric = ForceRMSE()
-    target, _, _ = case(metric)
+@pytest.mark.parametrize("cls", [ForceRMSE, ForceCosine])
+def test_forces_of_wrong_shape(shape, cls, batch):
+    target, _, _ = batch("forces")
     with pytest.raises(ValueError, match=r"must be forces .*Nothing is broadcast"):
-        metric.update_state(target, np.zeros(shape))
+        cls().update_state(target, np.zeros(shape))
+
+
+@pytest.mark.parametrize("shape", [(10,), (10, 9), (1, 3, 3)])
+def test_virials_of_wrong_shape(shape, batch):
+    target, _, _ = batch("virial")
+    with pytest.raises(ValueError, match=r"must be virials .*Nothing is broadcast"):
+        VirialMAE().update_state(target, np.zeros(shape))
 
 
 def test_targets_of_wrong_shape():
@@ -176,5 +271,26 @@ def test_targets_of_wrong_shape():
         EnergyMAE().update_state(np.zeros(4), np.zeros(4))
     with pytest.raises(ValueError, match="must be energies"):
         EnergyMAE().update_state(np.zeros((4, 128)), np.zeros(4))
+    with pytest.raises(ValueError, match="must be virials"):
+        VirialMAE().update_state(np.zeros((4, 120)), np.zeros((4, 3, 3)))
     with pytest.raises(ValueError, match=r"shape \(A, 5\)"):
         ForceMAE().update_state(np.zeros((4, 3)), np.zeros((4, 3)))
+
+
+def test_weights_of_wrong_shape(batch):
+    target, pred, _ = batch("energy")
+    for weights in (np.ones(3), np.ones((10, 2))):
+        with pytest.raises(ValueError, match=r"each structure, .* of 10 rows"):
+            EnergyMAE().update_state(target, pred, weights)
+    target, pred, _ = batch("forces")
+    with pytest.raises(ValueError, match=r"each atom, or for each structure"):
+        ForceMAE().update_state(target, pred, np.ones((10, 3)))
+
+
+def test_standardized_rmse_needs_a_key_and_statistics(batch, norm_):
+    with pytest.raises(ValueError, match=r"`key` must be one of .*'stress'"):
+        StandardizedRMSE(norm_, "stress")
+    target, pred, _ = batch("forces")
+    metric = StandardizedRMSE(type(norm_)(energy_mean={"H": 0}), "forces")
+    with pytest.raises(RuntimeError, match="without any of the key 'forces'"):
+        metric.update_state(target, pred)

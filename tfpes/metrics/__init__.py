@@ -1,5 +1,24 @@
-"""Metrics in physical units."""
+"""Errors in physical units and in units of the spread of the labels.
 
-from tfpes.metrics.errors import EnergyMAE, EnergyRMSE, ForceMAE, ForceRMSE
+All are exact over batches, leave out labels that are NaN and padding, and take sample
+weights where they are compiled as ``weighted_metrics``.
+"""
 
-__all__ = ["EnergyMAE", "EnergyRMSE", "ForceMAE", "ForceRMSE"]
+from tfpes.metrics.energy import EnergyMAE, EnergyRMSE
+from tfpes.metrics.forces import ForceCosine, ForceMAE, ForceRMSE, MaxForceError
+from tfpes.metrics.standardized import StandardizedRMSE
+from tfpes.metrics.virial import VirialMAE, VirialRMSE
+from tfpes.metrics.within_thresholds import EFwT
+
+__all__ = [
+    "EFwT",
+    "EnergyMAE",
+    "EnergyRMSE",
+    "ForceCosine",
+    "ForceMAE",
+    "ForceRMSE",
+    "MaxForceError",
+    "StandardizedRMSE",
+    "VirialMAE",
+    "VirialRMSE",
+]

@@ -1,0 +1,213 @@
+"""Errors of forces."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfpes.elements import SYMBOLS, atomic_number
+from tfpes.losses.errors import column
+from tfpes.metrics.mean_metric import MeanMetric, difference, row_weights
+from tfpes.targets import split_atom_target
+
+COSINE_THRESHOLD = 1e-3
+"""Forces below this norm (eV/Å) have no direction worth comparing."""
+
+
+def split_forces(y_true: Any, y_pred: Any) -> tuple[Any, Any, Any, Any]:
+    """Return labels, predictions (both (A, 3)), atomic numbers and structure index."""
+    forces, atomic_numbers, index = split_atom_target(tf.convert_to_tensor(y_true))
+    pred = column(y_pred, forces, "forces (A, 3) or (A, 3, 1)")
+    return forces, pred, atomic_numbers, index
+
+
+def atom_weights(y_true: Any, sample_weight: Any) -> Any:
+    """Return one weight per atom, (A,), from weights of atoms or of structures."""
+    index = split_atom_target(tf.convert_to_tensor(y_true))[2]
+    return row_weights(y_true, sample_weight, index)
+
+
+class _ForceMetric(MeanMetric):
+    def weights(self, y_true: Any, sample_weight: Any) -> Any:
+        return atom_weights(y_true, sample_weight)
+
+
+class _ForceError(_ForceMetric):
+    def __init__(self, element: str | int | None, name: str | None, dtype: Any) -> None:
+        self.element = None
+        stem = "rmse" if self.root else "mae"
+        if element is not None:
+            self.element = SYMBOLS[atomic_number(element, "`element`")]
+            stem = f"{stem}_{self.element}"
+        super().__init__(name or stem, dtype)
+
+    def values(self, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+        forces, pred, atomic_numbers, _ = split_forces(y_true, y_pred)
+        error, present = difference(forces, pred)
+        if self.element is not None:
+            present &= (atomic_numbers == SYMBOLS.index(self.element))[:, None]
+            error = tf.where(present, error, 0.0)
+        return error**2 if self.root else tf.abs(error), present
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments."""
+        return {**super().get_config(), "element": self.element}
+
+
+@keras.saving.register_keras_serializable(package="tfpes")
+class ForceMAE(_ForceError):
+    """Mean absolute error of force components, eV/Å.
+
+    ::
+
+        mean_i,c |F_ic,pred - F_ic,true|
+
+    Args:
+        element: symbol or atomic number of the atoms that count; all by default.
+        name: of the metric; ``"mae"``, or ``"mae_Cu"`` for an element.
+        dtype: of the sums; float64, exact over many batches.
+
+    Call arguments:
+        y_true: (A, 3 + 2) float32 from ``tfpes.targets.atom_target``.
+        y_pred: (A, 3) or (A, 3, 1), eV/Å.
+        sample_weight: (A,), or (S,) for the atoms of each structure; optional.
+    """
+
+    def __init__(
+        self,
+        element: str | int | None = None,
+        name: str | None = None,
+        dtype: Any = "float64",
+    ) -> None:
+        """Create the sums."""
+        super().__init__(element, name, dtype)
+
+
+@keras.saving.register_keras_serializable(package="tfpes")
+class ForceRMSE(_ForceError):
+    """Root mean square error of force components, eV/Å.
+
+    ::
+
+        √(mean_i,c (F_ic,pred - F_ic,true)²)
+
+    Args:
+        element: symbol or atomic number of the atoms that count; all by default.
+        name: of the metric; ``"rmse"``, or ``"rmse_Cu"`` for an element.
+        dtype: of the sums; float64, exact over many batches.
+
+    Call arguments:
+        As for :class:`ForceMAE`.
+    """
+
+    root = True
+
+    def __init__(
+        self,
+        element: str | int | None = None,
+        name: str | None = None,
+        dtype: Any = "float64",
+    ) -> None:
+        """Create the sums."""
+        super().__init__(element, name, dtype)
+
+
+@keras.saving.register_keras_serializable(package="tfpes")
+class ForceCosine(_ForceMetric):
+    """Mean cosine of the angle between predicted and true forces, 1 at best.
+
+    ::
+
+        mean_i F_i,pred · F_i,true / (‖F_i,pred‖ ‖F_i,true‖)
+
+    The mean is over atoms with all three components labelled, on which both norms are
+    larger than a threshold: a force that is zero by symmetry has no direction.
+
+    Args:
+        threshold: of the norms, eV/Å.
+        name: of the metric.
+        dtype: of the sums.
+
+    Call arguments:
+        As for :class:`ForceMAE`.
+    """
+
+    def __init__(
+        self,
+        threshold: float = COSINE_THRESHOLD,
+        name: str = "cosine",
+        dtype: Any = "float64",
+    ) -> None:
+        """Create the sums."""
+        super().__init__(name, dtype)
+        if not threshold >= 0:
+            raise ValueError(
+                f"`threshold` must not be negative (eV/Å). Received: {threshold}."
+            )
+        self.threshold = float(threshold)
+
+    def values(self, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+        """Return cosines and where there are any, both (A,)."""
+        true, pred, _, _ = split_forces(y_true, y_pred)
+        pred = tf.cast(pred, pred.dtype if pred.dtype.size > 4 else true.dtype)
+        true = tf.cast(true, pred.dtype)
+        norms = tf.norm(true, axis=1), tf.norm(pred, axis=1)
+        # A label of NaN compares as False; a prediction of NaN must show.
+        present = (norms[0] > self.threshold) & ~(norms[1] <= self.threshold)
+        product = tf.where(present, norms[0] * norms[1], 1.0)
+        cosine = tf.reduce_sum(true * pred, axis=1) / product
+        return tf.where(present, cosine, 0.0), present
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments."""
+        return {**super().get_config(), "threshold": self.threshold}
+
+
+@keras.saving.register_keras_serializable(package="tfpes")
+class MaxForceError(keras.metrics.Metric):
+    """The largest norm of the error of the force on an atom, eV/Å.
+
+    ::
+
+        max_i ‖F_i,pred - F_i,true‖
+
+    A component without a label adds nothing to the norm. Weights do not scale errors,
+    but a weight of 0 leaves an atom out.
+
+    Args:
+        name: of the metric.
+        dtype: of the result.
+
+    Call arguments:
+        As for :class:`ForceMAE`.
+    """
+
+    def __init__(self, name: str = "max_error", dtype: Any = "float64") -> None:
+        """Create the state."""
+        super().__init__(name=name, dtype=dtype)
+        self.largest = self.add_variable((), "zeros", dtype=self.dtype, name="largest")
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Take the larger of what was found before and what a batch holds."""
+        forces, pred, _, _ = split_forces(y_true, y_pred)
+        error, _ = difference(forces, pred)
+        square = tf.reduce_sum(error**2, axis=1)
+        if sample_weight is not None:
+            weight = atom_weights(y_true, sample_weight)
+            square = tf.where(weight != 0, square, 0.0)
+        # XLA's maximum loses a NaN; a sum keeps it. Without atoms it is -inf.
+        total = tf.reduce_sum(square)
+        found = tf.maximum(tf.reduce_max(square), 0.0)
+        found = tf.where(tf.math.is_nan(total), total, found)
+        found = tf.sqrt(tf.cast(found, self.dtype))
+        before = tf.convert_to_tensor(self.largest)
+        keep = (found <= before) | tf.math.is_nan(before)
+        self.largest.assign(tf.where(keep, before, found))
+
+    def result(self) -> Any:
+        """Return the largest error so far; 0 without labels."""
+        return tf.convert_to_tensor(self.largest)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments."""
+        return {"name": self.name, "dtype": self.dtype}

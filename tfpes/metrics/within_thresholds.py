@@ -1,0 +1,124 @@
+"""The fraction of structures that are right, energy and forces together."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfpes.losses.errors import column
+from tfpes.metrics.forces import split_forces
+from tfpes.metrics.mean_metric import MeanMetric, difference, row_weights
+from tfpes.targets import split_structure_target
+
+ENERGY_THRESHOLD = 0.02
+FORCE_THRESHOLD = 0.03
+
+
+@keras.saving.register_keras_serializable(package="tfpes")
+class EFwT(MeanMetric):
+    """Fraction of structures with energy and forces within thresholds.
+
+    ::
+
+        mean_s [ |E_s,pred - E_s,true| < ε  and  max_i∈s,c |F_ic,pred - F_ic,true| < φ ]
+
+    The energy is that of the whole structure, not per atom, and the largest force error
+    is that of a component. Structures count that have an energy and at least one
+    force component; components without a label add nothing.
+
+    It needs two outputs at once, and Keras hands a metric in ``compile(metrics=...)``
+    only one. It is therefore called with dicts, as in a custom training loop,
+    or in ``fit`` through the method that Keras has for this::
+
+        class Model(tfpes.models.Potential):
+            def compute_metrics(self, x, y, y_pred, sample_weight=None):
+                self.efwt.update_state(y, y_pred)
+                return super().compute_metrics(x, y, y_pred, sample_weight)
+
+    with ``model.efwt = tfpes.metrics.EFwT()``. ``tfpes.evaluate`` reports it always.
+
+    Args:
+        energy_threshold: ε, eV.
+        force_threshold: φ, eV/Å.
+        name: of the metric.
+        dtype: of the sums.
+
+    Call arguments:
+        y_true: a dict of packed targets with the keys ``energy`` and ``forces``.
+        y_pred: a dict of predictions with these keys; others are ignored.
+        sample_weight: (S,), or a dict with such an entry ``energy``; optional.
+
+    Reference:
+        Chanussot et al., ACS Catal. 11, 6059 (2021), "EFwT" of the Open Catalyst
+        dataset; the defaults are those of its evaluation.
+    """
+
+    def __init__(
+        self,
+        energy_threshold: float = ENERGY_THRESHOLD,
+        force_threshold: float = FORCE_THRESHOLD,
+        name: str = "efwt",
+        dtype: Any = "float64",
+    ) -> None:
+        """Check the thresholds and create the sums."""
+        super().__init__(name, dtype)
+        if not (energy_threshold > 0 and force_threshold > 0):
+            raise ValueError(
+                "`energy_threshold` (eV) and `force_threshold` (eV/Å) must be "
+                f"positive. Received: {energy_threshold} and {force_threshold}."
+            )
+        self.energy_threshold = float(energy_threshold)
+        self.force_threshold = float(force_threshold)
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Add a batch.
+
+        Args:
+            y_true: packed targets, with ``energy`` and ``forces``.
+            y_pred: predictions, with ``energy`` and ``forces``.
+            sample_weight: (S,), a dict with such an entry ``energy``, or None.
+
+        Raises:
+            TypeError: if targets and predictions are not dicts with both keys.
+            ValueError: for shapes that do not fit.
+        """
+        for name, value in (("y_true", y_true), ("y_pred", y_pred)):
+            if not isinstance(value, dict) or not {"energy", "forces"} <= value.keys():
+                found = sorted(value) if isinstance(value, dict) else type(value)
+                raise TypeError(
+                    f"`EFwT` takes dicts with the keys 'energy' and 'forces'. Received "
+                    f"`{name}`: {found}. In `compile(metrics=...)` a metric gets one "
+                    "output only: override `compute_metrics`, see the documentation of "
+                    "`EFwT`, or use `tfpes.evaluate`."
+                )
+        if isinstance(sample_weight, dict):
+            sample_weight = sample_weight.get("energy")
+        super().update_state(y_true, y_pred, sample_weight)
+
+    def weights(self, y_true: Any, sample_weight: Any) -> Any:
+        """Return one weight per structure, (S,)."""
+        return row_weights(y_true["energy"], sample_weight)
+
+    def values(self, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+        """Return 1 or 0 for each structure, and which structures count, both (S,)."""
+        energy, _ = split_structure_target(tf.cast(y_true["energy"], tf.float64))
+        pred = column(y_pred["energy"], energy, "energies (S,) or (S, 1)")
+        error, present = difference(energy, pred)
+        right = tf.abs(error) < self.energy_threshold
+        forces, pred, _, index = split_forces(y_true["forces"], y_pred["forces"])
+        error, labelled = difference(forces, pred)
+        # Not a maximum, which may lose a prediction of NaN.
+        wrong = tf.reduce_any(~(tf.abs(error) < self.force_threshold), axis=1)
+        size = energy.shape[0] or tf.shape(energy)[0]
+        flags = tf.stack([wrong, tf.reduce_any(labelled, axis=1)], axis=1)
+        found = tf.math.unsorted_segment_sum(tf.cast(flags, tf.int32), index, size) > 0
+        present &= found[:, 1]
+        return right & ~found[:, 0] & present, present
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments."""
+        return {
+            **super().get_config(),
+            "energy_threshold": self.energy_threshold,
+            "force_threshold": self.force_threshold,
+        }
