@@ -9,8 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from tfpes.data.structures import Structures
-from tfpes.evaluation import Predictions, size_bins
+from tfpes.evaluation import Comparison, size_bins
 
 STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
@@ -21,18 +20,22 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def plot_parity(
-    path: pathlib.Path, structures: Structures, predictions: Predictions
-) -> None:
-    """Draw predicted against true energies (about the baseline) and forces."""
-    size = structures.num_atoms
-    true = (structures.energy - predictions.baseline) / size
-    pred = (predictions.energy - predictions.baseline) / size
+def plot_parity(path: pathlib.Path, comparison: Comparison) -> None:
+    """Draw predicted against true energies (about the baseline), forces and virials."""
+    size = comparison.num_atoms
+    baseline, name = comparison.energy_baseline, "(E - Σ μ) / N"
+    if baseline is None:
+        baseline, name = np.zeros_like(size), "E / N"
+    energy = [(part - baseline) / size for part in comparison.energy]
+    virial = [(part / size[:, None, None]).ravel() for part in comparison.virial]
+    forces = [part.ravel() for part in comparison.forces]
+    panels = [(energy, name, "eV/atom"), (forces, "force component", "eV/Å")]
+    if np.isfinite(virial[0]).any():
+        panels.append((virial, "virial component / N", "eV/atom"))
     with plt.rc_context(STYLE):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 4.6))
-        _parity(left, true, pred, "(E - Σ μ) / N", "eV/atom")
-        forces = structures.forces.ravel(), predictions.forces.ravel()
-        _parity(right, *forces, "force component", "eV/Å")
+        figure, row = plt.subplots(1, len(panels), figsize=(4.75 * len(panels), 4.6))
+        for axes, ((true, pred), text, unit) in zip(row, panels, strict=True):
+            _parity(axes, true, pred, text, unit)
         save_figure(figure, path)
 
 
@@ -78,12 +81,11 @@ def plot_learning_curves(
         save_figure(figure, path)
 
 
-def plot_error_by_size(
-    path: pathlib.Path, structures: Structures, predictions: Predictions
-) -> None:
+def plot_error_by_size(path: pathlib.Path, comparison: Comparison) -> None:
     """Draw the standardized energy errors against the number of atoms."""
-    size = structures.num_atoms
-    error = np.abs(predictions.energy - structures.energy) / predictions.scale
+    size = comparison.num_atoms
+    true, pred = comparison.energy
+    error = np.abs(pred - true) / comparison.energy_scale
     present = np.isfinite(error) & (error > 0)
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(6.5, 4.4))

@@ -75,7 +75,7 @@ def read(
         console=console, transient=True, disable=not (verbose and console.is_terminal),
     ) as progress:  # fmt: skip
         task = progress.add_task("Reading", total=None)
-        for place, atoms in _iterate(source):
+        for place, atoms in iterate(source):
             rows.append(_row(atoms, place, cutoff, keys))
             progress.advance(task)
     if not rows:
@@ -122,8 +122,13 @@ def load(name: str, cutoff: float = 5.0, *, verbose: bool = False) -> Structures
         return read(frames, cutoff, verbose=verbose)
 
 
-def _iterate(source: Source) -> Iterator[tuple[str, Atoms]]:
-    """Yield each structure with words that name it in a message."""
+def iterate(source: Source) -> Iterator[tuple[str, Atoms]]:
+    """Yield each structure with words that name it in a message.
+
+    Raises:
+        FileNotFoundError: if a path does not exist.
+        ValueError: if a file cannot be read.
+    """
     if isinstance(source, Atoms):
         raise TypeError(
             "`read` takes a path, paths, or an iterable of `ase.Atoms`. Received: one "

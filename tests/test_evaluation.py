@@ -1,0 +1,514 @@
+import csv
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from ase import Atoms
+from ase.build import bulk, molecule
+from rich.console import Console
+
+import tfpes
+from tfpes.evaluation import Errors, predict, size_bins
+from tfpes.layers import PESNormalization
+
+KEYS = ("energy", "forces", "virial")
+ATOMIC = {1: -13.6, 6: -1030.0, 8: -430.0, 29: -1640.0}
+
+
+def guess(inputs):
+    """Return predictions that depend on all inputs, with NumPy only.
+
+    A function of positions and elements, whatever else is in the batch.
+    """
+    inputs = {key: np.asarray(value) for key, value in inputs.items()}
+    numbers, index = inputs["atomic_numbers"], inputs["structure_index"]
+    forces = 0.5 * np.sin(3.0 * inputs["positions"]) * (numbers > 0)[:, None]
+    energy = np.zeros(len(inputs["cell"]))
+    local = [ATOMIC.get(int(z), 0.0) for z in numbers]
+    np.add.at(energy, index, local + forces.sum(axis=1))
+    virial = inputs["cell"] @ inputs["cell"].transpose(0, 2, 1) / 9.0
+    return {
+        "energy": tf.constant(energy),
+        "forces": tf.constant(forces),
+        "virial": tf.constant(virial, tf.float64),
+    }
+
+
+@pytest.fixture(scope="module")
+def frames(labelled):
+    """Return molecules and crystals; some labels are missing."""
+    rng = np.random.default_rng(3)
+    made = []
+    for number in range(24):
+        name = ("H2O", "CH4", "C2H6", None)[number % 4]
+        atoms = bulk("Cu", cubic=True) * (1, 1, 1 + number % 3)
+        atoms = molecule(name) if name else atoms
+        atoms.rattle(0.2, seed=number)
+        size = len(atoms)
+        energy = sum(ATOMIC[z] for z in atoms.numbers) + 0.3 * rng.normal()
+        forces = rng.normal(size=(size, 3))
+        if number % 7 == 2:
+            energy = np.nan
+        if number % 5 == 1:
+            forces[0] = np.nan
+        if number % 6 == 5:
+            forces[:] = np.nan
+        results = {"energy": energy, "forces": forces}
+        if name is None:
+            results["stress"] = 0.1 * rng.normal(size=6)
+        atoms = labelled(atoms, **results)
+        if name != "CH4":
+            atoms.info["config_type"] = "crystal" if name is None else f"[{name}]"
+        made.append(atoms)
+    # One structure is right.
+    atoms = Atoms("H")
+    made.append(labelled(atoms, energy=ATOMIC[1] + 0.01, forces=np.full((1, 3), 0.02)))
+    return made
+
+
+@pytest.fixture(scope="module")
+def structures(frames):
+    return tfpes.data.read(frames, 4.0, verbose=False)
+
+
+@pytest.fixture(scope="module")
+def norm():
+    return PESNormalization(
+        energy_mean=ATOMIC,
+        energy_variance={z: 0.01 * z for z in ATOMIC},
+        collective_variance=0.001,
+        force_scale={z: 0.2 * z for z in ATOMIC},
+        virial_scale={z: 0.5 * z for z in ATOMIC},
+    )
+
+
+@pytest.fixture(scope="module")
+def evaluation(structures, norm):
+    return tfpes.evaluate(guess, structures, normalization=norm, batch_size=5)
+
+
+def reference(structures, norm, chosen, element=None):
+    """Return all errors of the chosen structures, one structure after the other."""
+    lists = {
+        name: []
+        for name in [
+            "e",
+            "total",
+            "e'",
+            "f",
+            "label",
+            "f'",
+            "cos",
+            "norm",
+            "efwt",
+            "w",
+            "w'",
+        ]
+    }
+    numbers = counted = 0
+    for s in chosen:
+        one = structures[int(s)]
+        z, size = one.atomic_numbers, len(one.atomic_numbers)
+        out = guess(
+            {
+                "atomic_numbers": z,
+                "structure_index": np.zeros(size, int),
+                "positions": one.positions,
+                "cell": one.cell,
+            }
+        )
+        counted += 1
+        own = np.full(size, True) if element is None else z == element
+        numbers += own.sum()
+        variance = norm.energy_variance.numpy()[z].sum()
+        kappa = float(norm.collective_variance.numpy())
+        error = float(out["energy"][0]) - float(one.energy[0])
+        has_energy = not np.isnan(error)
+        if has_energy:
+            lists["e"].append(error / size)
+            lists["total"].append(error)
+            lists["e'"].append(error / np.sqrt(variance + size**2 * kappa))
+        difference = np.float64(out["forces"]) - np.float64(one.forces)
+        for i in np.flatnonzero(own):
+            label, pred = np.float64(one.forces[i]), np.float64(out["forces"][i])
+            if np.isnan(label).any():
+                continue
+            lists["f"].extend(difference[i])
+            lists["label"].extend(label)
+            lists["f'"].extend(difference[i] / norm.force_scale.numpy()[z[i]])
+            lists["norm"].append(np.linalg.norm(difference[i]))
+            lengths = np.linalg.norm(label), np.linalg.norm(pred)
+            if min(lengths) > 1e-3:
+                lists["cos"].append(label @ pred / np.prod(lengths))
+        if has_energy and not np.isnan(difference).all():
+            right = abs(error) < 0.02 and np.nanmax(np.abs(difference)) < 0.03
+            lists["efwt"].append(right)
+        if not np.isnan(one.virial).any():
+            w = (np.float64(out["virial"][0]) - one.virial[0]).ravel()
+            lists["w"].extend(w / size)
+            tau = norm.virial_scale.numpy()[z]
+            lists["w'"].extend(w / np.sqrt(np.sum(tau**2)))
+
+    def mean(name, change=lambda x: x):
+        values = lists[name]
+        return float(np.mean(change(np.array(values)))) if values else None
+
+    def root(name):
+        square = mean(name, np.square)
+        return None if square is None else np.sqrt(square)
+
+    spread = root("label")
+    return {
+        "structures": counted,
+        "atoms": int(numbers),
+        "energy_mae": mean("e", np.abs),
+        "energy_rmse": root("e"),
+        "total_energy_rmse": root("total"),
+        "standardized_energy_rmse": root("e'"),
+        "force_mae": mean("f", np.abs),
+        "force_rmse": root("f"),
+        "force_rms_of_labels": spread,
+        "relative_force_rmse": root("f") / spread if spread else None,
+        "standardized_force_rmse": root("f'"),
+        "force_cosine": mean("cos"),
+        "max_force_error": max(lists["norm"]) if lists["norm"] else None,
+        "efwt": mean("efwt"),
+        "virial_mae": mean("w", np.abs),
+        "virial_rmse": root("w"),
+        "standardized_virial_rmse": root("w'"),
+    }
+
+
+def assert_equal(errors, expected, rtol=1e-9):
+    found = dataclasses.asdict(errors)
+    found.pop("name")
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        if value is None:
+            assert found[name] is None, name
+        else:
+            np.testing.assert_allclose(
+                found[name], value, rtol=rtol, atol=1e-12, err_msg=name
+            )
+
+
+# -- numbers --------------------------------------------------------------------------
+
+
+def test_overall_against_a_loop(evaluation, structures, norm):
+    expected = reference(structures, norm, range(len(structures)))
+    assert None not in expected.values()
+    assert 0.0 < expected["efwt"] < 0.2
+    assert_equal(evaluation.overall, expected)
+    assert evaluation.overall.name == "all"
+
+
+def test_sizes_against_a_loop(evaluation, structures, norm):
+    bins = size_bins(structures.num_atoms)
+    names = [row.name for row in evaluation.by_size]
+    assert names == ["1", "2-4", "5-16"]
+    for row, (low, high) in zip(evaluation.by_size, bins, strict=True):
+        size = structures.num_atoms
+        chosen = np.flatnonzero((size >= low) & (size <= high))
+        assert_equal(row, reference(structures, norm, chosen))
+
+
+def test_elements_against_a_loop(evaluation, structures, norm):
+    assert [row.name for row in evaluation.by_element] == ["H", "C", "O", "Cu"]
+    for row, z in zip(evaluation.by_element, (1, 6, 8, 29), strict=True):
+        held = np.unique(structures.structure_index[structures.atomic_numbers == z])
+        assert_equal(row, reference(structures, norm, held, z))
+
+
+def test_config_types_against_a_loop(evaluation, structures, norm):
+    names = [row.name for row in evaluation.by_config_type]
+    assert names == ["(none)", "[C2H6]", "[H2O]", "crystal"]
+    kinds = ["", *names[1:]]
+    for row, kind in zip(evaluation.by_config_type, kinds, strict=True):
+        chosen = np.flatnonzero(structures.config_type == kind)
+        assert_equal(row, reference(structures, norm, chosen))
+    plain = dataclasses.replace(
+        structures, config_type=np.full(len(structures), "", np.str_)
+    )
+    assert tfpes.evaluate(guess, plain).by_config_type == ()
+
+
+def test_batches_equal_structures(evaluation, structures, norm):
+    dataset = structures.batches(5, labels=KEYS)
+    found = tfpes.evaluate(guess, dataset, normalization=norm)
+    for name in ("overall", "by_size", "by_element"):
+        pairs = getattr(found, name), getattr(evaluation, name)
+        for row, other in zip(*(np.atleast_1d(p) for p in pairs), strict=True):
+            assert row.name == other.name
+            expected = dataclasses.asdict(other)
+            expected.pop("name")
+            assert_equal(row, expected)
+    assert found.by_config_type == ()
+
+
+def test_metrics_give_the_same(structures, norm, evaluation):
+    metrics = tfpes.metrics
+    compiled = {
+        "energy": {
+            "energy_mae": metrics.EnergyMAE(),
+            "energy_rmse": metrics.EnergyRMSE(),
+            "total_energy_rmse": metrics.EnergyRMSE(per_atom=False),
+            "standardized_energy_rmse": metrics.StandardizedRMSE(norm, "energy"),
+        },
+        "forces": {
+            "force_mae": metrics.ForceMAE(),
+            "force_rmse": metrics.ForceRMSE(),
+            "standardized_force_rmse": metrics.StandardizedRMSE(norm, "forces"),
+            "force_cosine": metrics.ForceCosine(),
+            "max_force_error": metrics.MaxForceError(),
+        },
+        "virial": {
+            "virial_mae": metrics.VirialMAE(),
+            "virial_rmse": metrics.VirialRMSE(),
+            "standardized_virial_rmse": metrics.StandardizedRMSE(norm, "virial"),
+        },
+    }
+    elements = {z: metrics.ForceRMSE(element=z) for z in ATOMIC}
+    efwt = metrics.EFwT()
+    for inputs, targets in structures.batches(5, labels=KEYS):
+        outputs = guess(inputs)
+        efwt.update_state(targets, outputs)
+        for key, named in compiled.items():
+            for metric in named.values():
+                metric.update_state(targets[key], outputs[key])
+        for metric in elements.values():
+            metric.update_state(targets["forces"], outputs["forces"])
+    assert evaluation.overall.efwt == float(efwt.result())
+    for key, named in compiled.items():
+        rtol = 1e-6 if key == "forces" else 1e-11
+        for name, metric in named.items():
+            found = getattr(evaluation.overall, name)
+            np.testing.assert_allclose(found, metric.result(), rtol=rtol, err_msg=name)
+    for row, metric in zip(evaluation.by_element, elements.values(), strict=True):
+        np.testing.assert_allclose(row.force_rmse, metric.result(), rtol=1e-6)
+
+
+def test_nan_predictions_show(structures, norm):
+    def broken(inputs):
+        outputs = guess(inputs)
+        copper = np.asarray(inputs["atomic_numbers"]) == 29
+        forces = np.where(copper[:, None], np.nan, outputs["forces"])
+        return {**outputs, "forces": tf.constant(forces)}
+
+    found = tfpes.evaluate(broken, structures, normalization=norm)
+    rows = {row.name: row for row in found.by_element}
+    for name in ("force_mae", "force_rmse", "force_cosine", "max_force_error"):
+        assert np.isnan(getattr(rows["Cu"], name))
+        assert np.isnan(getattr(found.overall, name))
+        assert np.isfinite(getattr(rows["H"], name))
+    assert rows["Cu"].efwt == 0.0
+    assert found.as_dict()["overall"]["force_rmse"] is None
+
+
+# -- models and data of many kinds ----------------------------------------------------
+
+
+def test_without_normalization(structures):
+    found = tfpes.evaluate(guess, structures).overall
+    for name, value in dataclasses.asdict(found).items():
+        assert (value is None) == name.startswith("standardized"), name
+
+
+def test_statistics_of_some_labels_only(structures):
+    norm = PESNormalization(
+        energy_mean=ATOMIC, energy_variance=dict.fromkeys(ATOMIC, 1.0)
+    )
+    found = tfpes.evaluate(guess, structures, normalization=norm).overall
+    assert found.standardized_energy_rmse is not None
+    assert found.standardized_force_rmse is None
+    assert found.standardized_virial_rmse is None
+
+
+@pytest.mark.parametrize("keys", [("energy",), ("forces",), ("virial",)])
+def test_datasets_with_one_label(structures, norm, evaluation, keys):
+    found = tfpes.evaluate(guess, structures.batches(5, labels=keys)).overall
+    whole = evaluation.overall
+    stem = keys[0].removesuffix("s")
+    assert (found.structures, found.atoms) == (whole.structures, whole.atoms)
+    for field in dataclasses.fields(Errors)[3:]:
+        value = getattr(found, field.name)
+        if field.name.startswith("standardized") or stem not in field.name:
+            assert value is None, field.name
+        else:
+            np.testing.assert_allclose(value, getattr(whole, field.name), rtol=1e-6)
+
+
+def test_model_without_virials(structures, evaluation):
+    def short(inputs):
+        outputs = guess(inputs)
+        return {key: outputs[key][..., None] for key in ("energy", "forces")}
+
+    found = tfpes.evaluate(short, structures).overall
+    assert found.virial_rmse is None
+    assert found.energy_rmse == evaluation.overall.energy_rmse
+
+
+def test_predictions_in_half_precision(structures, evaluation):
+    def coarse(inputs):
+        outputs = guess(inputs)
+        return {**outputs, "forces": tf.cast(outputs["forces"], tf.bfloat16)}
+
+    found = tfpes.evaluate(coarse, structures).overall
+    np.testing.assert_allclose(
+        found.force_rmse, evaluation.overall.force_rmse, rtol=1e-2
+    )
+
+
+def test_third_element_and_ragged_batches(structures, evaluation):
+    # Without padding, each batch of another shape, with weights that are not used.
+    def batches():
+        for part in np.array_split(np.arange(len(structures)), 4):
+            for inputs, targets in structures[part].batches(len(part), labels=KEYS):
+                kept = inputs["atomic_numbers"] > 0
+                counts = int(inputs["cell"].shape[0]) - 1
+                inputs = {
+                    **{k: inputs[k][kept] for k in
+                       ("positions", "atomic_numbers", "structure_index")},
+                    "cell": inputs["cell"][:counts],
+                }  # fmt: skip
+                targets = {
+                    key: value[kept] if key == "forces" else value[:counts]
+                    for key, value in targets.items()
+                }
+                yield inputs, targets, {"energy": np.zeros(counts)}
+
+    found = tfpes.evaluate(guess, batches())
+    expected = dataclasses.asdict(tfpes.evaluate(guess, structures).overall)
+    expected.pop("name")
+    assert_equal(found.overall, expected)
+
+
+def test_potential(trained):
+    model, structures = trained.model, trained.structures
+    found = tfpes.evaluate(model, structures, batch_size=3)
+    predictions = predict(model, structures, 4)
+    error = (predictions.energy - structures.energy) / structures.num_atoms
+    np.testing.assert_allclose(
+        found.overall.energy_rmse, np.sqrt(np.mean(error**2)), rtol=1e-4
+    )
+    assert found.overall.standardized_force_rmse is not None
+    assert predictions.virial is None
+
+
+# -- bad input ------------------------------------------------------------------------
+
+
+def test_without_labels(frames, structures):
+    bare = [Atoms(atoms.numbers, atoms.positions) for atoms in frames]
+    bare = tfpes.data.read(bare, 4.0, energy_key=None, verbose=False)
+    with pytest.raises(ValueError, match="25 structures without an energy, force"):
+        tfpes.evaluate(guess, bare)
+    with pytest.raises(ValueError, match=r"repeated for ever. Leave `repeat\(\)` out"):
+        tfpes.evaluate(guess, structures.batches(5).repeat())
+    with pytest.raises(ValueError, match="an empty dataset"):
+        tfpes.evaluate(guess, structures.batches(5).take(0))
+    with pytest.raises(ValueError, match=r"takes batches `\(inputs, targets\)`"):
+        tfpes.evaluate(guess, structures.batches(5).map(lambda x, y: x))
+    with pytest.raises(ValueError, match=r"needs targets .* Received: \[\]"):
+        tfpes.evaluate(guess, structures.batches(5, labels=()))
+
+
+@pytest.mark.parametrize("data", ["structures", "batches"])
+def test_wrong_outputs(structures, data):
+    data = structures if data == "structures" else structures.batches(5)
+    with pytest.raises(ValueError, match=r"must return a dict .*EagerTensor"):
+        tfpes.evaluate(lambda inputs: guess(inputs)["energy"], data)
+    with pytest.raises(ValueError, match=r"must return a dict .*\['E'\]"):
+        tfpes.evaluate(lambda inputs: {"E": guess(inputs)["energy"]}, data)
+    with pytest.raises(ValueError, match="must be energies"):
+        tfpes.evaluate(
+            lambda inputs: {**guess(inputs), "energy": guess(inputs)["forces"]}, data
+        )
+
+
+def test_unknown_elements_and_other_cutoffs(structures, trained):
+    with pytest.raises(ValueError, match=r"cutoff of the model, 4 Å. Received: 5 Å"):
+        tfpes.evaluate(
+            trained.model, tfpes.data.read([Atoms("Cu")], 5, energy_key=None)
+        )
+    with pytest.raises(ValueError, match="knows the elements Cu, Au"):
+        tfpes.evaluate(trained.model, structures)
+    with pytest.raises(ValueError, match="knows the elements Cu, Au"):
+        tfpes.evaluate(trained.model, structures.batches(5))
+
+
+# -- what is printed and written ------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_table(evaluation, width):
+    console = Console(width=width, record=True)
+    with console.capture() as capture:
+        console.print(evaluation.table("Errors of a guess"))
+    lines = capture.get().splitlines()
+    text = "\n".join(lines)
+    assert max(map(len, lines)) <= width
+    assert "…" not in text
+    assert "Errors of a guess" in text
+    # Markup in names is text.
+    for name in ("5-16", "Cu", "[C2H6]", "crystal", "(none)"):
+        assert any(line.startswith(name) for line in lines), name
+    row = next(line.split() for line in lines if line.startswith("all"))
+    overall = evaluation.overall
+    assert row[1:3] == ["25", f"{1e3 * overall.energy_mae:.1f}"]
+    assert row[-1] == f"{overall.efwt:.1%}"
+    virials = text[text.index("Virials") :]
+    row = next(line.split() for line in virials.splitlines() if line.startswith("all"))
+    assert row[2] == f"{1e3 * overall.virial_mae:.0f}"
+
+
+def test_long_tables_are_cut(structures):
+    kinds = np.array([f"kind {n:02d}" for n in range(len(structures))])
+    many = dataclasses.replace(structures, config_type=kinds)
+    many = many[np.r_[0 : len(many), 0 : len(many)]]
+    many = dataclasses.replace(many, config_type=np.arange(len(many)).astype(str))
+    found = tfpes.evaluate(guess, many)
+    console = Console(width=100)
+    with console.capture() as capture:
+        console.print(found.table())
+    assert "and 20 more" in capture.get()
+    assert len(found.by_config_type) == 50
+
+
+def test_json_and_csv(evaluation, tmp_path):
+    evaluation.to_json(tmp_path / "errors.json")
+    found = json.loads((tmp_path / "errors.json").read_text())
+    assert found == evaluation.as_dict()
+    assert found["overall"] == dataclasses.asdict(evaluation.overall)
+    assert [row["name"] for row in found["by_element"]] == ["H", "C", "O", "Cu"]
+    evaluation.to_csv(tmp_path / "errors.csv")
+    with (tmp_path / "errors.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    groups = ["overall"] + ["size"] * 3 + ["element"] * 4 + ["config_type"] * 4
+    assert [row["group"] for row in rows] == groups
+    everything = (
+        evaluation.overall,
+        *evaluation.by_size,
+        *evaluation.by_element,
+        *evaluation.by_config_type,
+    )
+    for row, errors in zip(rows, everything, strict=True):
+        for name, value in dataclasses.asdict(errors).items():
+            assert row[name] == ("" if value is None else str(value))
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_parity_plot(evaluation, structures, tmp_path, bare):
+    if bare:
+        dataset = structures.batches(5, labels=("forces",))
+        evaluation = tfpes.evaluate(guess, dataset)
+    evaluation.plot_parity(tmp_path / "parity.png")
+    assert (tmp_path / "parity.png").stat().st_size > 5000
+    assert [path.name for path in tmp_path.iterdir()] == ["parity.png"]
+
+
+def test_size_bins():
+    sizes = np.array([1, 3, 17, 64, 65])
+    assert size_bins(sizes) == [(1, 1), (2, 4), (17, 64), (65, 256)]

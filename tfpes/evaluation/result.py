@@ -1,0 +1,146 @@
+"""Errors of a model on data, to print, to write and to draw."""
+
+import csv
+import dataclasses
+import os
+from typing import Any
+
+from tfpes.data.structures import Structures
+from tfpes.evaluation.comparison import (
+    Comparison,
+    compare_batches,
+    compare_structures,
+    has_labels,
+)
+from tfpes.evaluation.errors import Errors, as_json, group_errors
+from tfpes.evaluation.tables import ErrorTable
+from tfpes.files import replacing
+from tfpes.json_file import write_json
+from tfpes.layers import PESNormalization
+
+GROUPS = ("by_size", "by_element", "by_config_type")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Errors of a model, of everything and of groups of structures.
+
+    An element's energy and virial errors are those of the structures that hold it, its
+    force errors those of its own atoms.
+
+    Attributes:
+        overall: errors of all structures.
+        by_size: by number of atoms, in the bins of :func:`tfpes.evaluation.size_bins`.
+        by_element: by element.
+        by_config_type: by ``config_type``, if the structures have one.
+        comparison: the labels and predictions.
+    """
+
+    overall: Errors
+    by_size: tuple[Errors, ...]
+    by_element: tuple[Errors, ...]
+    by_config_type: tuple[Errors, ...]
+    comparison: Comparison = dataclasses.field(repr=False)
+
+    def table(self, title: str | None = None) -> ErrorTable:
+        """Return a table to print with rich, in meV/atom and meV/Å."""
+        return ErrorTable(self, title)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the errors as JSON has them; None for what is not a number."""
+        groups = {name: [as_json(e) for e in getattr(self, name)] for name in GROUPS}
+        return {"overall": as_json(self.overall), **groups}
+
+    def to_json(self, path: str | os.PathLike[str]) -> None:
+        """Write :meth:`as_dict` to a file, completely or not at all."""
+        write_json(path, self.as_dict())
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write a row for each group, completely or not at all.
+
+        The first column, ``group``, is ``overall``, ``size``, ``element`` or
+        ``config_type``; the others are the attributes of
+        :class:`tfpes.evaluation.Errors`. Empty: no label, or no statistics.
+        """
+        names = [field.name for field in dataclasses.fields(Errors)]
+        with (
+            replacing(path) as unfinished,
+            unfinished.open("w", encoding="utf-8", newline="") as file,
+        ):
+            writer = csv.writer(file)
+            writer.writerow(["group", *names])
+            for group, rows in self._groups():
+                writer.writerows([group, *dataclasses.astuple(row)] for row in rows)
+
+    def plot_parity(self, path: str | os.PathLike[str]) -> None:
+        """Draw predicted against true energies, force components and virials."""
+        # matplotlib takes a second to import.
+        from tfpes import plots
+
+        with replacing(path) as unfinished:
+            plots.plot_parity(unfinished, self.comparison)
+
+    def _groups(self) -> list[tuple[str, tuple[Errors, ...]]]:
+        groups = [(name.removeprefix("by_"), getattr(self, name)) for name in GROUPS]
+        return [("overall", (self.overall,)), *groups]
+
+
+def evaluate(
+    model: Any,
+    data: Any,
+    *,
+    normalization: PESNormalization | None = None,
+    batch_size: int = 16,
+) -> Evaluation:
+    """Compare the predictions of a model with labels, in one pass.
+
+    Each number is what the metric of that name in :mod:`tfpes.metrics` gives: exact over
+    all labels, without labels that are NaN and without padding. Sample weights are not
+    used.
+
+    Args:
+        model: any Keras model or function from inputs to a dict with ``energy`` (S,),
+            ``forces`` (A, 3) and optionally ``virial`` (S, 3, 3), or a
+            :class:`tfpes.loading.LoadedPotential`. A target that the model
+            has no output for is left out.
+        data: a :class:`tfpes.data.Structures` with neighbour lists for the cutoff of
+            the model, or a ``tf.data.Dataset`` of batches ``(inputs, targets)`` with
+            packed targets (:mod:`tfpes.targets`); any shapes, padded or not.
+        normalization: whose statistics give the standardized errors; by default
+            ``model.normalization``. Without one these errors are None.
+        batch_size: structures at a time, for ``Structures``.
+
+    Returns:
+        The errors, overall and by size, element and ``config_type``.
+
+    Raises:
+        ValueError: for data without labels, elements that the normalization has not
+            seen, or outputs of other shapes.
+
+    Example:
+        >>> import tfpes
+        >>> structures = tfpes.data.load("alloys")[:20]
+        >>> norm = tfpes.layers.PESNormalization()
+        >>> norm.adapt(structures.batches(20))
+        >>> model = tfpes.models.Potential(tfpes.models.SchNet(5.0, 4, 1), norm)
+        >>> errors = tfpes.evaluate(model, structures)
+        >>> errors.overall.structures, errors.overall.efwt
+        (20, 0.0)
+    """  # noqa: E501
+    if isinstance(data, Structures):
+        comparison = compare_structures(model, data, batch_size)
+    else:
+        comparison = compare_batches(model, data)
+    if not has_labels(comparison):
+        raise ValueError(
+            "`evaluate` compares predictions with labels. Received: "
+            f"{len(comparison.composition)} structures without an energy, force or "
+            "virial that the model predicts. Check the names of the labels."
+        )
+    if normalization is None:
+        normalization = getattr(model, "normalization", None)
+    if isinstance(normalization, PESNormalization):
+        comparison = comparison.with_scales(normalization)
+    groups: dict[str, Any] = group_errors(comparison)
+    (overall,) = groups.pop("overall")
+    return Evaluation(overall=overall, **groups, comparison=comparison)
