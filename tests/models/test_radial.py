@@ -6,6 +6,8 @@ import tensorflow as tf
 from tfpes.models.radial import (
     CUTOFF_FUNCTIONS,
     GaussianBasis,
+    SincBasis,
+    cutoff_derivatives,
     cutoff_function,
     edge_vectors,
     safe_norm,
@@ -55,6 +57,39 @@ def test_gaussian_basis(close):
     copy = GaussianBasis.from_config(basis.get_config())
     np.testing.assert_array_equal(copy(distance), basis(distance))
     assert isinstance(copy, keras.layers.Layer)
+
+
+def autodiff(function, distance):
+    """Return values, slopes and curvatures of an element-wise function."""
+    distance = tf.constant(distance)
+    with tf.autodiff.ForwardAccumulator(distance, tf.ones_like(distance)) as outer:
+        with tf.autodiff.ForwardAccumulator(distance, tf.ones_like(distance)) as inner:
+            value = function(distance)
+        slope = inner.jvp(value)
+    return np.stack([value, slope, outer.jvp(slope)])
+
+
+@pytest.mark.parametrize("kind", CUTOFF_FUNCTIONS)
+def test_cutoff_derivatives(kind, close):
+    distance = np.linspace(0.1, 4.99, 50)
+    expected = autodiff(lambda d: cutoff_function(d, 5.0, kind), distance)
+    close(cutoff_derivatives(distance, 5.0, kind), expected, "network64")
+    assert np.abs(cutoff_derivatives(np.array([5.0]), 5.0, kind)[:2]).max() < 1e-12
+
+
+def test_derivatives_of_gaussians(close):
+    basis = GaussianBasis(6, 5.0, dtype="float64")
+    distance = np.linspace(0.0, 6.0, 50)
+    close(basis.derivatives(distance), autodiff(basis, distance), "network64")
+
+
+def test_sinc_basis(close):
+    distance = np.array([0.3, 1.7, 4.9])
+    basis = SincBasis(4, 5.0, dtype="float64")
+    expected = [[np.sin(n * np.pi * d / 5) / d for n in (1, 2, 3, 4)] for d in distance]
+    close(basis(distance), expected, "network64")
+    copy = SincBasis.from_config(basis.get_config())
+    np.testing.assert_array_equal(copy(distance), basis(distance))
 
 
 def test_edge_vectors(frames, graph, close):

@@ -1,8 +1,10 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfpes.models import SchNet
+from tfpes.models.radial import CUTOFF_FUNCTIONS
 from tfpes.models.schnet import shifted_softplus
 
 
@@ -42,10 +44,8 @@ def naive(network, inputs):
 @pytest.mark.parametrize("blocks", [1, 2])
 def test_formula(frames, graph, blocks, close):
     keras.utils.set_random_seed(0)
-    # 5 Å in steps of 1 Å: a grid that float32 holds exactly.
-    network = SchNet(
-        cutoff=5.0, channels=6, blocks=blocks, basis_size=6, dtype="float64"
-    )
+    options = {"channels": 6, "blocks": blocks, "basis_size": 7, "dtype": "float64"}
+    network = SchNet(5.0, interpolate=False, **options)
     inputs = graph([frames[n] for n in (0, 4, 5, 7, 13)], 5.0)
     network.build()
     for number, weight in enumerate(network.weights):
@@ -54,6 +54,59 @@ def test_formula(frames, graph, blocks, close):
     local = network(inputs)
     assert local.dtype == "float64"
     close(local, naive(network, inputs), "network64")
+    interpolating = SchNet(5.0, **options)
+    interpolating.build()
+    interpolating.set_weights(network.get_weights())
+    close(interpolating(inputs), naive(network, inputs), "float32")
+
+
+@pytest.mark.parametrize("kind", CUTOFF_FUNCTIONS)
+@pytest.mark.parametrize("basis_size", [8, 64])
+def test_interpolated_filters(kind, basis_size, close):
+    """Values and slopes of the table against those of the network itself."""
+    keras.utils.set_random_seed(0)
+    network = SchNet(5.0, 16, 1, basis_size, cutoff_function=kind, dtype="float64")
+    network.build()
+    network.filters[0][0].bias.assign(np.cos(np.arange(16)))
+    distance = tf.constant(np.linspace(0.5, 5.5, 4001))
+    found = []
+    for network.interpolate in (True, False):
+        with tf.autodiff.ForwardAccumulator(
+            distance, tf.ones_like(distance)
+        ) as tangent:
+            filters = network._filters(distance)(0)
+        found.append((filters.numpy(), tangent.jvp(filters).numpy()))
+    (value, slope), (exact_value, exact_slope) = found
+    np.testing.assert_allclose(
+        value, exact_value, atol=3e-8 * np.abs(exact_value).max()
+    )
+    close(slope, exact_slope, "float32")
+    beyond = distance > 5.0
+    np.testing.assert_array_equal(value[beyond], 0.0)
+    np.testing.assert_array_equal(slope[beyond], 0.0)
+
+
+def test_gradients_of_weights_through_the_table(frames, graph):
+    """Weights get the gradients that the network itself gives."""
+    inputs = graph([frames[n] for n in (0, 4, 7)], 5.0)
+    gradients = []
+    for interpolate in (True, False):
+        keras.utils.set_random_seed(0)
+        network = SchNet(
+            5.0, 6, 2, basis_size=12, interpolate=interpolate, dtype="float64"
+        )
+        network.build()
+        positions = tf.constant(inputs["positions"])
+        with tf.GradientTape() as outer:
+            with tf.GradientTape() as tape:
+                tape.watch(positions)
+                local = network({**inputs, "positions": positions})
+            forces = tf.convert_to_tensor(tape.gradient(local, positions))
+            loss = tf.reduce_sum(local**2) + tf.reduce_sum(forces**2)
+        found = outer.gradient(loss, network.trainable_weights)
+        gradients.append([tf.convert_to_tensor(g).numpy() for g in found])
+    for one, other in zip(*gradients, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=3e-6 * np.abs(other).max())
 
 
 def test_shifted_softplus(close):
@@ -68,6 +121,7 @@ def test_config(frames, graph):
         "blocks": 2,
         "basis_size": 5,
         "cutoff_function": "polynomial",
+        "interpolate": False,
         "dtype": "float64",
     }
     network = SchNet(**options)

@@ -1,6 +1,7 @@
 """Potentials and networks."""
 
+from tfpes.models.painn import PaiNN
 from tfpes.models.potential import Potential
 from tfpes.models.schnet import SchNet
 
-__all__ = ["Potential", "SchNet"]
+__all__ = ["PaiNN", "Potential", "SchNet"]

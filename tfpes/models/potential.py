@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfpes.elements import by_atomic_number, by_symbol
 from tfpes.layers import PESNormalization
-from tfpes.losses.losses import StandardizedLoss
+from tfpes.losses.standardized_loss import StandardizedLoss
 from tfpes.targets import composition
 
 

@@ -4,7 +4,9 @@ import math
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 CUTOFF_FUNCTIONS = ("cosine", "polynomial")
 
@@ -58,6 +60,20 @@ def cutoff_function(distance: Any, cutoff: float, kind: str = "cosine") -> Any:
     return 1.0 - x**6 * (28.0 - 48.0 * x + 21.0 * x**2)
 
 
+def cutoff_derivatives(distance: NDArray, cutoff: float, kind: str) -> NDArray:
+    """Return the cutoff function, its slope and its curvature, (3, P) float64."""
+    x = distance / cutoff
+    if kind == "cosine":
+        value, slope = 0.5 * (np.cos(math.pi * x) + 1.0), -0.5 * np.sin(math.pi * x)
+        curvature = -0.5 * np.cos(math.pi * x)
+        scale = math.pi / cutoff
+    else:
+        polynomial = np.polynomial.Polynomial([1, 0, 0, 0, 0, 0, -28, 48, -21])
+        value, slope, curvature = (polynomial.deriv(m)(x) for m in range(3))
+        scale = 1.0 / cutoff
+    return np.stack([value, scale * slope, scale**2 * curvature])
+
+
 @keras.saving.register_keras_serializable(package="tfpes")
 class GaussianBasis(keras.layers.Layer):
     """Expand distances in Gaussians on an even grid from 0 to the cutoff.
@@ -83,9 +99,54 @@ class GaussianBasis(keras.layers.Layer):
 
     def call(self, distance: Any) -> Any:
         """Expand (P,) distances into (P, size)."""
-        centres = tf.cast(tf.linspace(0.0, self.cutoff, self.size), distance.dtype)
+        # From float64: TensorFlow's own would be rounded to float32.
+        centres = tf.constant(np.linspace(0.0, self.cutoff, self.size), distance.dtype)
         width = self.cutoff / (self.size - 1)
         return tf.exp(-0.5 * ((distance[:, None] - centres) / width) ** 2)
+
+    def derivatives(self, distance: NDArray) -> NDArray:
+        """Return values, slopes and curvatures, (3, P, size) float64."""
+        width = self.cutoff / (self.size - 1)
+        centres = np.linspace(0.0, self.cutoff, self.size)
+        u = (distance[:, None] - centres) / width
+        return np.exp(-0.5 * u**2) * np.stack(
+            [np.ones_like(u), -u / width, (u**2 - 1.0) / width**2]
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments."""
+        return {**super().get_config(), "size": self.size, "cutoff": self.cutoff}
+
+
+@keras.saving.register_keras_serializable(package="tfpes")
+class SincBasis(keras.layers.Layer):
+    """Expand distances in the spherical Bessel functions of order 0.
+
+    ``g_n(d) = sin(n π d / cutoff) / d`` for n = 1 to ``size``
+    (Gasteiger et al., Directional Message Passing, ICLR 2020, as Schütt et al., ICML
+    2021, use it).
+
+    Args:
+        size: number of functions.
+        cutoff: Å.
+    """
+
+    def __init__(self, size: int, cutoff: float, **kwargs: Any) -> None:
+        """Remember the grid."""
+        kwargs.setdefault("autocast", False)
+        super().__init__(**kwargs)
+        self.size = int(size)
+        self.cutoff = float(cutoff)
+
+    def build(self, input_shape: Any = None) -> None:
+        """There is nothing to build."""
+        self.built = True
+
+    def call(self, distance: Any) -> Any:
+        """Expand (P,) distances, none of them 0, into (P, size)."""
+        orders = tf.range(1, self.size + 1, dtype=distance.dtype)
+        distance = distance[:, None]
+        return tf.sin(distance * (orders * (math.pi / self.cutoff))) / distance
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments."""
