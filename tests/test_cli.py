@@ -124,11 +124,11 @@ def parts(monkeypatch):
     """Stop runs when the training would start, and return what it would use."""
     seen = {}
 
-    def stop(options, model, parts, best, console):
+    def stop(options, model, parts, *rest):
         seen.update(parts)
         raise FloatingPointError("stopped by the test")
 
-    monkeypatch.setattr("tfpes.training._fit", stop)
+    monkeypatch.setattr("tfpes.training.run.fit", stop)
     return seen
 
 
@@ -265,6 +265,7 @@ def test_interrupt_keeps_what_was_learned(data, tmp_path, monkeypatch):
     ("arguments", "text"),
     [
         (["--metric", "rmse"], "`metric` must be one of"),
+        (["--network", "mlp"], "`--network` must be one of schnet, painn. Received"),
         (["--epochs", "1", "--minutes", "1"], "Received: both"),
         (["--cutoff", "-1"], "`--cutoff` must be positive"),
         (["--size-law", "sqrt"], "`size_law`"),

@@ -148,11 +148,11 @@ def model(monkeypatch):
     """Stop runs when the training would start, and return the model."""
     seen = []
 
-    def stop(options, model, parts, best, console):
+    def stop(options, model, parts, *rest):
         seen.append(model)
         raise FloatingPointError("stopped by the test")
 
-    monkeypatch.setattr("tfpes.training._fit", stop)
+    monkeypatch.setattr("tfpes.training.run.fit", stop)
     return seen
 
 
@@ -175,6 +175,17 @@ def test_a_whole_run(data, stats, tmp_path):
     assert result.exit_code == 0, result.output
     metrics = json.loads((tmp_path / "out/metrics.json").read_text())
     assert metrics["statistics"] is None
+
+
+def test_the_size_law_is_that_of_the_file(data, stats, tmp_path, model):
+    arguments = ["train", data, "-o", tmp_path / "out", "--stats", stats]
+    for law in ("auto", "collective"):  # the default as well, if asked for
+        assert_fails(
+            run(*arguments, "--size-law", law),
+            "With `--stats`, the size law is that of the file",
+        )
+    assert not (tmp_path / "out").exists()
+    assert not model
 
 
 def test_statistics_that_lack_an_element(stats, tmp_path, model):

@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 
+from tfpes.files import replacing
+
 
 class BestModel(keras.callbacks.Callback):
     """Keeps the weights of the epoch with the lowest validation loss, also on disk.
@@ -14,6 +16,10 @@ class BestModel(keras.callbacks.Callback):
     The file is replaced in one step, so that it is always complete. Writing waits
     until ``interval`` seconds have passed since the last time; ``write()`` does not
     wait.
+
+    Where a :class:`LossWeightSchedule` before this callback changes the weights, an
+    epoch and the best one so far are compared under the present weights:
+    Σ w_key(now) val_key_loss of both.
 
     Args:
         path: a ``.keras`` file.
@@ -35,6 +41,8 @@ class BestModel(keras.callbacks.Callback):
         self.best = float("inf")
         self.best_epoch: int | None = None
         self._weights: Any = None
+        # Of the best epoch: the losses that scheduled weights apply to.
+        self._losses: dict[str, float] = {}
         self._pending = False
         self._last_write = float("-inf")
 
@@ -46,12 +54,46 @@ class BestModel(keras.callbacks.Callback):
                 f"`monitor` must be a key of the logs. Received: {self.monitor!r}; "
                 f"keys: {sorted(logs or {})}. Pass `validation_data` to `fit`."
             )
+        value, losses = self._weighted(float(value), logs or {})
         if value < self.best:
-            self.best, self.best_epoch = float(value), epoch
+            self.best, self.best_epoch = value, epoch
+            self._losses = losses
             self._weights = self.model.get_weights()
             self._pending = True
         if self._pending and time.monotonic() - self._last_write > self.interval:
             self.write()
+
+    def _weighted(
+        self, value: float, logs: dict[str, float]
+    ) -> tuple[float, dict[str, float]]:
+        """Return the value to compare, after weighting the best one like it."""
+        weights = {
+            key: logs[f"{key}_weight"]
+            for key in (name.removesuffix("_weight") for name in logs)
+            if f"{key}_weight" in logs and f"val_{key}_loss" in logs
+        }
+        if self.monitor != "val_loss" or not weights:
+            return value, {}
+        if self._losses:
+            self.best = sum(w * self._losses[key] for key, w in weights.items())
+        losses = {key: logs[f"val_{key}_loss"] for key in weights}
+        return sum(w * losses[key] for key, w in weights.items()), losses
+
+    def state(self) -> dict[str, Any]:
+        """Return what :meth:`set_state` needs to go on: numbers, and the weights."""
+        return {
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "losses": self._losses,
+            "weights": self._weights,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from a :meth:`state`."""
+        self.best, self.best_epoch = state["best"], state["best_epoch"]
+        self._losses, self._weights = state["losses"], state["weights"]
+        # The file may be older or newer.
+        self._pending = self._weights is not None
 
     def restore(self) -> None:
         """Give the model the best weights, if any epoch was completed."""
@@ -72,9 +114,5 @@ class BestModel(keras.callbacks.Callback):
 
 def save_model(model: keras.Model, path: pathlib.Path) -> None:
     """Write a ``.keras`` file completely or not at all."""
-    unfinished = path.with_name(f".{path.stem}.unfinished.keras")
-    try:
+    with replacing(path) as unfinished:
         model.save(unfinished)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -49,21 +49,38 @@ class CosineBudget(keras.callbacks.Callback):
         self.minutes = minutes
         self.final_fraction = final_fraction
         self.warmup_steps = warmup_steps
-        self._start = 0.0
+        self._start: float | None = None
         self._step = 0
+        self._seconds_before = 0.0
         self._steps_per_epoch: int | None = None
 
     @property
     def progress(self) -> float:
         """How much of the budget is used, from 0 on."""
         if self.minutes is not None:
-            return (time.monotonic() - self._start) / (60.0 * self.minutes)
+            return self._seconds() / (60.0 * self.minutes)
         steps_per_epoch = self._steps_per_epoch or math.inf
         return self._step / ((self.epochs or math.inf) * steps_per_epoch)
 
+    def _seconds(self) -> float:
+        running = 0.0 if self._start is None else time.monotonic() - self._start
+        return self._seconds_before + running
+
+    def state(self) -> dict[str, float]:
+        """Return the steps and seconds used, for :meth:`set_state`."""
+        return {"step": self._step, "seconds": self._seconds()}
+
+    def set_state(self, state: dict[str, float]) -> None:
+        """Let the next ``fit`` go on from a :meth:`state`."""
+        self._step, self._seconds_before = int(state["step"]), state["seconds"]
+        self._start = None
+
     def on_train_begin(self, logs: Any = None) -> None:
         """Start the clock."""
-        self._start, self._step = time.monotonic(), 0
+        if self._start is not None:
+            # Trained before, and not to go on from there.
+            self._step, self._seconds_before = 0, 0.0
+        self._start = time.monotonic()
         self._steps_per_epoch = self.params.get("steps")
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:

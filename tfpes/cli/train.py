@@ -1,6 +1,6 @@
 """``tfpes train``."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -21,10 +21,12 @@ from tfpes.cli.options import (
     user_errors,
 )
 from tfpes.losses.elementwise import NAMES
-from tfpes.training import DEFAULT_MINUTES, Options, train
+from tfpes.training import DEFAULT_MINUTES, Options, resume, train
+from tfpes.training.options import check_given
 
 
 def train_command(
+    context: typer.Context,
     data: Data = None,
     valid: Annotated[
         list[str] | None,
@@ -41,12 +43,12 @@ def train_command(
     forces_key: ForcesKey = Options.forces_key,
     stress_key: StressKey = Options.stress_key,
     size_law: SizeLaw = Options.size_law,
-    statistics: Annotated[
+    stats: Annotated[
         str | None,
         typer.Option(
             "--stats",
-            help="File of statistics by 'tfpes stats --save' to use instead of those "
-            "of DATA (and of --size-law).",
+            help="File of statistics by 'tfpes stats --save' to use, with its size "
+            "law, instead of those of DATA.",
             rich_help_panel=STATISTICS,
         ),
     ] = None,
@@ -78,6 +80,9 @@ def train_command(
     learning_rate: Annotated[
         float, typer.Option(help="Largest learning rate.", rich_help_panel=FIT)
     ] = Options.learning_rate,
+    network: Annotated[
+        str, typer.Option(help="Network: schnet or painn.", rich_help_panel=FIT)
+    ] = Options.network,
     channels: Annotated[
         int, typer.Option(help="Features per atom.", rich_help_panel=FIT)
     ] = Options.channels,
@@ -87,33 +92,49 @@ def train_command(
     seed: Annotated[
         int, typer.Option(help="Of the split and the weights.", rich_help_panel=FIT)
     ] = Options.seed,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="Fine-tune: a '.keras' file, or the folder of a run, to begin with.",
+            rich_help_panel=FIT,
+        ),
+    ] = None,
+    baseline: Annotated[
+        str,
+        typer.Option(
+            help="With --from: 'refit' the mean energies to DATA, 'keep' all "
+            "statistics, or 'adapt' all anew.",
+            rich_help_panel=FIT,
+        ),
+    ] = Options.baseline,
+    resumed: Annotated[
+        str | None,
+        typer.Option(
+            "--resume",
+            help="Go on with the run in this folder, with its own options.",
+            rich_help_panel=FIT,
+        ),
+    ] = None,
     output: Output = None,
     overwrite: Overwrite = False,
     traceback: Traceback = False,
 ) -> None:
-    """Train a SchNet potential on energies and forces, test it and export it."""
-    options = Options(
-        data=tuple(data or Options.data),
-        valid=tuple(valid or ()),
-        test=tuple(test or ()),
-        cutoff=cutoff,
-        epochs=epochs,
-        minutes=minutes,
-        batch_size=batch_size,
-        metric=metric,
-        energy_weight=energy_weight,
-        forces_weight=forces_weight,
-        learning_rate=learning_rate,
-        channels=channels,
-        blocks=blocks,
-        size_law=size_law,
-        stats=statistics,
-        seed=seed,
-        output=output,
-        overwrite=overwrite,
-        energy_key=energy_key,
-        forces_key=forces_key,
-        stress_key=stress_key,
-    )
+    """Train a potential on energies and forces, test it and export it."""
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in context.params.items()
+        if name in Options.__dataclass_fields__ and _is_given(context, name)
+    }
+    console = Console()
     with user_errors(traceback):
-        train(options, Console())
+        if resumed is not None:
+            resume(resumed, console, given)
+            return
+        check_given(given)
+        train(Options(**given), console)
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"

@@ -32,6 +32,7 @@ def batches(
     shuffle: bool,
     seed: int | None,
     labels: Sequence[str],
+    epoch: Any = None,
 ) -> tf.data.Dataset:
     """Build the dataset; see :meth:`Structures.batches`."""
     unknown = [label for label in labels if label not in LABELS]
@@ -42,15 +43,18 @@ def batches(
     if shuffle:
         # Only the grouping, once an epoch, is drawn in NumPy; the batches are
         # assembled in the graph.
-        epoch = tf.data.Dataset.range(1).map(
+        draw, arguments = (
+            (plan.next_epoch, []) if epoch is None else (plan.draw_epoch, [epoch])
+        )
+        grouping = tf.data.Dataset.range(1).map(
             lambda _: tf.ensure_shape(
-                tf.numpy_function(plan.next_epoch, [], tf.int64, stateful=True),
+                tf.numpy_function(draw, arguments, tf.int64, stateful=True),
                 plan.fixed.shape,
             )
         )
     else:
-        epoch = tf.data.Dataset.from_tensors(plan.fixed)
-    dataset = epoch.unbatch().map(
+        grouping = tf.data.Dataset.from_tensors(plan.fixed)
+    dataset = grouping.unbatch().map(
         columns.assemble, num_parallel_calls=2, deterministic=True
     )
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(plan.fixed)))
@@ -121,8 +125,12 @@ class _Plan:
         return packing.balanced_batches(self.sizes, self.batch_size, rng)
 
     def next_epoch(self) -> NDArray[np.int64]:
-        """Draw the grouping of the next epoch; it fits into the shapes."""
-        rng = np.random.default_rng([self.seed, next(self._epochs)])
+        """Draw the grouping of the next epoch."""
+        return self.draw_epoch(next(self._epochs))
+
+    def draw_epoch(self, epoch: Any) -> NDArray[np.int64]:
+        """Draw the grouping of an epoch; it fits into the shapes."""
+        rng = np.random.default_rng([self.seed, int(epoch)])
         for _ in range(_REDRAWS):
             grouping = self._draw(rng)
             needed = packing.batch_sizes(grouping, self.sizes) + self.extra

@@ -169,6 +169,7 @@ class Structures:
         shuffle: bool = False,
         seed: int | None = None,
         labels: Sequence[str] = ("energy", "forces"),
+        epoch: Any = None,
     ) -> Any:
         """Make a ``tf.data.Dataset`` of padded batches ``(inputs, targets)``.
 
@@ -182,6 +183,9 @@ class Structures:
             shuffle: group the structures anew each time the dataset is iterated.
             seed: of the shuffle; the n-th epoch is the same in each run.
             labels: keys of ``targets``, of ``"energy"``, ``"forces"``, ``"virial"``.
+            epoch: an integer ``tf.Variable`` that tells which epoch of the shuffle an
+                iteration is, for training that goes on in the middle of a run; by
+                default, iterations are counted.
 
         Returns:
             A ``tf.data.Dataset`` with known cardinality.
@@ -189,7 +193,7 @@ class Structures:
         Raises:
             ValueError: for an empty set, a bad batch size or an unknown label.
         """
-        return pipeline.batches(self, batch_size, shuffle, seed, labels)
+        return pipeline.batches(self, batch_size, shuffle, seed, labels, epoch)
 
     def padding(self, batch_size: int = 16, shuffle: bool = False) -> Padding:
         """Report the shapes of :meth:`batches` and what is wasted on padding."""

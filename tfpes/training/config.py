@@ -1,0 +1,124 @@
+"""``config.json``: what a run was told, in order to tell it again."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ase
+import keras
+import numpy as np
+import tensorflow as tf
+
+import tfpes
+from tfpes.data import Structures
+from tfpes.elements import join_symbols
+from tfpes.json_file import write_json
+from tfpes.training.options import Options
+from tfpes.training.reading import fingerprint
+
+CONFIG = "config.json"
+_PATHS = ("data", "valid", "test", "start", "stats")
+
+
+def write_config(
+    folder: pathlib.Path, options: Options, parts: dict[str, Structures]
+) -> None:
+    """Write options, fingerprints of the data and versions."""
+    write_json(
+        folder / CONFIG,
+        {
+            "options": normalize(dataclasses.asdict(options)),
+            "structures": {name: len(part) for name, part in parts.items()},
+            "fingerprints": {name: fingerprint(part) for name, part in parts.items()},
+            "elements": join_symbols(parts["train"].elements),
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "versions": {
+                "tfpes": tfpes.__version__,
+                "tensorflow": tf.__version__,
+                "keras": keras.__version__,
+                "numpy": np.__version__,
+                "ase": ase.__version__,
+                "python": platform.python_version(),
+            },
+        },
+    )
+
+
+def read_config(
+    folder: pathlib.Path, given: Mapping[str, Any]
+) -> tuple[Options, dict[str, str]]:
+    """Read what a run was told.
+
+    Args:
+        folder: of the run.
+        given: options that must not contradict.
+
+    Returns:
+        The options, and the fingerprint of each part of the data.
+
+    Raises:
+        FileNotFoundError: if there is no run.
+        ValueError: if the file was not written by this version, or an option differs.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise FileNotFoundError(
+            "`--resume` goes on in the folder of a run. Received: "
+            f"'{folder}', which has no {CONFIG}. A run writes it when it has read its "
+            "data; one that was stopped before has nothing to go on from."
+        )
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        options = Options(**config["options"])
+        fingerprints = dict(config["fingerprints"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"`--resume` reads the options of a run. Received: '{path}', which this "
+            f"version of tfpes, {tfpes.__version__}, cannot read ({error}). Use the "
+            "version that is named in it, or start a new run."
+        ) from error
+    recorded = dataclasses.asdict(options) | {"output": os.path.abspath(folder)}
+    for name, value in normalize(given).items():
+        if value != recorded[name]:
+            raise ValueError(
+                "A run goes on with the options that it began with. Received: "
+                f"`{_flag(name)}` {value}, but the run in '{folder}' has "
+                f"{recorded[name]}. Leave it out, or start a new run"
+                f"{_advice(name, folder)}."
+            )
+    return options, fingerprints
+
+
+def normalize(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Write options as JSON has them, and paths such that they hold everywhere."""
+    result: dict[str, Any] = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in options.items()
+    }
+    for name in _PATHS:
+        if result.get(name):
+            result[name] = _absolute(result[name])
+    if result.get("output"):
+        result["output"] = os.path.abspath(str(result["output"]))
+    return result
+
+
+def _absolute(value: str | Sequence[str]) -> Any:
+    if not isinstance(value, str):
+        return [_absolute(part) for part in value]
+    # The name of an embedded data set is no path.
+    return os.path.abspath(value) if os.path.exists(value) else value
+
+
+def _flag(name: str) -> str:
+    names = {"data": "DATA", "start": "--from"}
+    return names.get(name, f"--{name.replace('_', '-')}")
+
+
+def _advice(name: str, folder: pathlib.Path) -> str:
+    return f" with `--from {folder}`" if name in ("data", "epochs", "minutes") else ""

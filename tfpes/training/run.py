@@ -1,0 +1,159 @@
+"""A run from its beginning to its end, and one that goes on."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+from rich.console import Console
+
+from tfpes import finetuning
+from tfpes.data import Structures
+from tfpes.export import require_cutoff
+from tfpes.models import Potential
+from tfpes.runs import choose_folder
+from tfpes.training.checkpoint import Saved
+from tfpes.training.config import read_config, write_config
+from tfpes.training.fit import CHECKPOINT, fit
+from tfpes.training.options import Options, check
+from tfpes.training.potential import (
+    compile_potential,
+    continued_potential,
+    new_potential,
+)
+from tfpes.training.reading import check_fingerprints, read_parts
+from tfpes.training.results import RESULTS, write_results
+
+
+def train(options: Options, console: Console) -> pathlib.Path:
+    """Read, adapt, fit, evaluate and write everything.
+
+    Args:
+        options: what to do.
+        console: where to show progress and results.
+
+    Returns:
+        The folder of the run.
+
+    Raises:
+        ValueError: for data or options that make no sense.
+        FileNotFoundError: if a data file does not exist.
+        FileExistsError: if the folder has a run that must not be overwritten.
+        FloatingPointError: if the loss stops being finite; the best model is kept.
+        KeyboardInterrupt: when interrupted, after everything has been written.
+    """
+    check(options)
+    folder = choose_folder(options)
+    start = None
+    if options.start is not None:
+        _protect_start(options.start, folder)
+        start = finetuning.load_trained(options.start)
+        options = dataclasses.replace(options, cutoff=require_cutoff(start))
+    model, parts = _begin(options, start, console)
+    compile_potential(model, options)
+    # Only now, when nothing is wrong with the data.
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (CHECKPOINT, RESULTS):
+        # Of a run that is overwritten.
+        (folder / name).unlink(missing_ok=True)
+    write_config(folder, options, parts)
+    _finish(options, model, parts, folder, None, console)
+    return folder
+
+
+def resume(
+    folder: str | os.PathLike[str],
+    console: Console,
+    given: Mapping[str, Any] | None = None,
+) -> pathlib.Path:
+    """Go on with a run that was killed or interrupted, as if nothing had happened.
+
+    Args:
+        folder: of the run.
+        console: where to show progress and results.
+        given: options that must not contradict those of the run.
+
+    Returns:
+        The folder of the run.
+
+    Raises:
+        ValueError: if the data or an option changed, or the run has finished.
+        FileNotFoundError: if there is no run, or a data file has gone.
+        FloatingPointError: if the loss stops being finite; the best model is kept.
+        KeyboardInterrupt: when interrupted, after everything has been written.
+    """
+    folder = pathlib.Path(folder)
+    options, fingerprints = read_config(folder, given or {})
+    with contextlib.suppress(FileNotFoundError):
+        if json.loads((folder / RESULTS).read_text(encoding="utf-8"))["finished"]:
+            raise ValueError(
+                "`--resume` goes on with a run that was stopped. Received: "
+                f"'{folder}', which has finished. Start a new run, with `--from "
+                f"{folder}` if it shall begin with what was learned."
+            )
+    _sweep(folder)
+    path = folder / CHECKPOINT
+    if path.exists():
+        saved = Saved(path)
+        parts = read_parts(options, console)
+        check_fingerprints(fingerprints, parts, str(folder))
+        model = saved.model()
+    else:
+        # Stopped in its first epoch.
+        saved = None
+        start = options.start and finetuning.load_trained(options.start)
+        model, parts = _begin(options, start or None, console)
+        check_fingerprints(fingerprints, parts, str(folder))
+    compile_potential(model, options)
+    _finish(options, model, parts, folder, saved, console)
+    return folder
+
+
+def _protect_start(start: str, folder: pathlib.Path) -> None:
+    """Raise a ValueError if the run would overwrite the model it begins with."""
+    path = pathlib.Path(start).resolve()
+    if folder.resolve() in (path, *path.parents):
+        raise ValueError(
+            "A run must not overwrite the model that it begins with. Received: "
+            f"`--from {start}` and `--output {folder}`. Choose another folder."
+        )
+
+
+def _begin(
+    options: Options, start: Potential | None, console: Console
+) -> tuple[Potential, dict[str, Structures]]:
+    """Return the model as it is before the first epoch, and the data."""
+    keras.utils.set_random_seed(options.seed)
+    parts = read_parts(options, console)
+    if start is None:
+        return new_potential(options, parts["train"], console), parts
+    return continued_potential(options, start, parts["train"], console), parts
+
+
+def _sweep(folder: pathlib.Path) -> None:
+    """Remove what a killed process left unfinished."""
+    for pattern in (".pictures-*", ".saved_model-*", ".*.unfinished.*", ".*.json.*"):
+        for path in folder.glob(pattern):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _finish(
+    options: Options,
+    model: Potential,
+    parts: dict[str, Structures],
+    folder: pathlib.Path,
+    saved: Saved | None,
+    console: Console,
+) -> None:
+    """Do all that comes after reading."""
+    padding = parts["train"].padding(options.batch_size, shuffle=True)
+    console.print(f"Batches: {padding}")
+    checkpoint, interrupted = fit(options, model, parts, folder, saved, console)
+    write_results(options, model, parts, checkpoint, not interrupted, folder, console)
+    if interrupted:
+        raise KeyboardInterrupt
