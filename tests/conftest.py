@@ -285,3 +285,53 @@ def run_python(tmp_path_factory):
         return done.stdout
 
     return run
+
+
+@dataclasses.dataclass(frozen=True)
+class LennardJones:
+    """A potential whose network is a Lennard-Jones sum, exported in both precisions."""
+
+    saved_model: Path
+    saved_model64: Path
+    parameters: dict
+
+    def reference(self):
+        """Return ASE's calculator of the same energy."""
+        from ase.calculators.lj import LennardJones as Reference
+
+        return Reference(smooth=True, **self.parameters)
+
+
+@pytest.fixture(scope="session")
+def lennard_jones(tmp_path_factory):
+    """Return a potential that binds crystals of Cu and Au with a = 3.6 Å."""
+    import keras
+    import tensorflow as tf
+
+    import tfpes
+    from tfpes.models.radial import edge_vectors, safe_norm
+
+    parameters = {"sigma": 2.34, "epsilon": 0.4, "ro": 3.0, "rc": 4.0}
+    sigma, epsilon, ro, rc = parameters.values()
+
+    class Network(keras.layers.Layer):
+        cutoff = rc
+
+        def call(self, inputs):
+            r2 = safe_norm(edge_vectors(inputs)) ** 2
+            inner = tf.clip_by_value(r2, ro**2, rc**2)
+            switch = (rc**2 - inner) ** 2 * (rc**2 + 2 * inner - 3 * ro**2)
+            sixth = (sigma**2 / r2) ** 3
+            pair = 2 * epsilon * (sixth**2 - sixth) * switch / (rc**2 - ro**2) ** 3
+            count = tf.shape(inputs["atomic_numbers"])[0]
+            return tf.math.unsorted_segment_sum(pair, inputs["edge_index"][0], count)
+
+    norm = tfpes.layers.PESNormalization(
+        energy_mean={"Cu": 0.0, "Au": 0.0}, energy_variance={"Cu": 1.0, "Au": 1.0}
+    )
+    folder = tmp_path_factory.mktemp("lennard_jones")
+    for dtype in ("float32", "float64"):
+        network = Network(dtype=dtype, autocast=False)
+        model = tfpes.models.Potential(network, norm, dtype=dtype)
+        model.export(folder / dtype)
+    return LennardJones(folder / "float32", folder / "float64", parameters)

@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -6,7 +7,6 @@ from ase.build import bulk, fcc100
 from ase.calculators.fd import calculate_numerical_stress
 from ase.md.verlet import VelocityVerlet
 
-import tfpes
 from tfpes import Calculator
 from tfpes.models.radial import edge_vectors
 
@@ -104,15 +104,19 @@ def test_dynamics_compile_once(trained, crystal):
     speed = np.sqrt(300 * units.kB / crystal.get_masses())[:, None]
     crystal.set_velocities(speed * rng.normal(size=(len(crystal), 3)))
     start = crystal.get_total_energy()
-    sizes = set()
+    sizes, edges, run = set(), set(), calculator._run
+
+    def watch(inputs):
+        sizes.add(tuple(value.shape for value in inputs.values()))
+        edges.add((inputs["atomic_numbers"][inputs["edge_index"][0]] > 0).sum())
+        return run(inputs)
+
+    calculator._run = watch
     with VelocityVerlet(crystal, 2 * units.fs) as dynamics:
-        for _ in dynamics.irun(40):
-            inputs = calculator._inputs(crystal)
-            sizes.add(
-                int((inputs["atomic_numbers"][inputs["edge_index"][0]] > 0).sum())
-            )
-    assert len(sizes) > 1  # the number of edges did change
-    assert calculator._run.experimental_get_tracing_count() == 1
+        dynamics.run(40)
+    assert len(edges) > 1
+    assert len(sizes) == 1
+    assert run.experimental_get_tracing_count() == 1
     assert abs(crystal.get_total_energy() - start) < 0.01
 
 
@@ -123,9 +127,11 @@ def test_padding_of_edges_grows_without_changing_results(calculator, trained, gr
         expected = reference(trained.model, graph, atoms)
         calculator.reset()
         assert abs(atoms.get_potential_energy() - expected["energy"][0]) < 1e-6
-    room = calculator._num_edges
-    calculator.calculate(dense)
-    assert calculator._num_edges == room >= len(graph([dense])["edge_shift"])
+    for atoms in (dense, dense * (5, 1, 1), dense):
+        inputs = calculator._inputs(atoms)
+        needed = len(graph([atoms])["edge_shift"])
+        assert needed <= inputs["edge_shift"].shape[0] <= 1.5 * needed + 16
+        assert len(atoms) < inputs["positions"].shape[0] <= 1.5 * len(atoms) + 16
 
 
 def test_padding_edges_are_beyond_the_cutoff(calculator):
@@ -150,14 +156,61 @@ def test_results_follow_the_atoms(calculator, crystal):
 
 def test_properties(calculator):
     assert calculator.cutoff == 4.0
-    assert calculator.elements == ["Cu", "Au"]
+    assert calculator.elements == ("Cu", "Au")
     assert set(calculator.implemented_properties) == {
         "energy", "free_energy", "forces", "stress",
     }  # fmt: skip
 
 
-def test_cutoff_that_agrees(trained):
-    assert Calculator(str(trained.saved_model), cutoff=4.0).cutoff == 4.0
+@pytest.mark.parametrize("form", ["keras_file", "model", "run"])
+def test_forms_of_the_model(trained, calculator, crystal, form):
+    source = trained.keras_file.parent if form == "run" else getattr(trained, form)
+    other = Calculator(source)
+    for atoms in (crystal, crystal.copy()):
+        atoms.calc = calculator if atoms is crystal else other
+        forces = atoms.get_forces()
+    np.testing.assert_allclose(forces, crystal.get_forces(), rtol=0, atol=1e-5)
+
+
+# -- many structures ----------------------------------------------------------------
+
+
+def test_predict(calculator, crystals, crystal):
+    images = [*crystals, Atoms("Cu"), Atoms("CuAu", [[0, 0, 0], [1.5, 1, 1]]), crystal]
+    results = calculator.predict(iter(images), batch_size=4)
+    assert len(results) == len(images)
+    for atoms, result in zip(images, results, strict=True):
+        calculator.calculate(atoms)
+        expected = calculator.results
+        assert result.keys() == expected.keys()
+        assert ("stress" in result) == atoms.pbc.all()
+        assert isinstance(result["energy"], float)
+        assert result["free_energy"] == result["energy"]
+        for name, bound in (("energy", 1e-6), ("forces", 1e-5), ("stress", 1e-6)):
+            if name in expected:
+                np.testing.assert_allclose(
+                    result[name], expected[name], rtol=0, atol=bound
+                )
+
+
+def test_predict_leaves_the_structures_and_the_calculator_alone(calculator, crystal):
+    crystal.calc = calculator
+    energy = crystal.get_potential_energy()
+    other = crystal * (2, 1, 1)
+    calculator.predict([other])
+    assert other.calc is None
+    assert calculator.check_state(crystal) == []
+    assert crystal.get_potential_energy() == energy
+
+
+def test_predict_names_the_bad_structure(calculator, crystals):
+    with pytest.raises(ValueError, match=r"Received: atoms of H in structure 1\."):
+        calculator.predict([crystals[0], Atoms("H")])
+    far = Atoms("Cu2", [[0, 0, 0], [np.nan, 0, 0]])
+    with pytest.raises(ValueError, match=r"must be finite\. In: structure 2\."):
+        calculator.predict([*crystals[:2], far])
+    with pytest.raises(ValueError, match="at least one structure"):
+        calculator.predict([])
 
 
 # -- errors -------------------------------------------------------------------------
@@ -195,39 +248,28 @@ def test_failure_leaves_no_results(calculator, crystal):
             crystal.get_potential_energy()
 
 
-def test_wrong_cutoff(trained):
-    with pytest.raises(ValueError, match=r"cutoff of 4 Å\. Received: `cutoff=5`"):
-        Calculator(trained.saved_model, cutoff=5.0)
+def test_numbers_that_are_not_finite(trained, crystal):
+    values = [value.numpy() for value in trained.model.network.weights]
+    config = keras.saving.serialize_keras_object(trained.model)
+    model = keras.saving.deserialize_keras_object(config)
+    model.build()
+    model.network.set_weights([np.nan * value for value in values])
+    crystal.calc = Calculator(model)
+    with pytest.raises(FloatingPointError, match="Energies and forces must be finite"):
+        crystal.get_forces()
 
 
-@pytest.mark.parametrize("name", ["nowhere", "."])
-def test_no_saved_model(tmp_path, name):
-    with pytest.raises(
-        FileNotFoundError, match=r"SavedModel written by `Potential.exp"
-    ):
-        Calculator(tmp_path / name)
+def test_no_atoms(calculator):
+    with pytest.raises(ValueError, match=r"at least one atom\. Received: none"):
+        calculator.calculate(Atoms())
 
 
-def test_keras_file(trained):
-    with pytest.raises(FileNotFoundError, match=r"a `\.keras` file is exported with"):
-        Calculator(trained.keras_file)
+@pytest.mark.parametrize("skin", [-0.1, np.nan, np.inf])
+def test_bad_skin(trained, skin):
+    with pytest.raises(ValueError, match="`skin` must be a number of Å"):
+        Calculator(trained.model, skin=skin)
 
 
-def test_saved_model_of_something_else(tmp_path):
-    tf.saved_model.save(tf.Module(), str(tmp_path))
-    with pytest.raises(ValueError, match="a SavedModel of something else"):
+def test_no_model(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"A potential is a `\.keras` file"):
         Calculator(tmp_path)
-
-
-def test_damaged_saved_model(tmp_path):
-    (tmp_path / "saved_model.pb").write_bytes(b"not a protocol buffer")
-    with pytest.raises(ValueError, match=r"must be complete.*cannot load"):
-        Calculator(tmp_path)
-
-
-def test_newer_format(trained, monkeypatch):
-    monkeypatch.setattr(tfpes.calculator, "FORMAT_VERSION", 0)
-    with pytest.raises(
-        ValueError, match=r"format 0\. Received: format 1, written by tfpes .*Upgrade"
-    ):
-        Calculator(trained.saved_model)

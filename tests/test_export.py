@@ -1,3 +1,6 @@
+import errno
+import os
+
 import keras
 import numpy as np
 import pytest
@@ -18,7 +21,8 @@ for case in ("small", "large"):
     outputs = model.serve({k: tf.constant(v) for k, v in arrays.items()})
     np.savez(f"{sys.argv[2]}/{case}_out.npz", **outputs)
 for key, value in sorted(model.metadata().items()):
-    print(key, value.numpy())
+    per_element = value.shape == (119,)
+    print(key, value.dtype.name, value.numpy()[79] if per_element else value.numpy())
 print("tfpes" in sys.modules)
 """
 
@@ -51,16 +55,28 @@ def test_outputs_in_a_process_without_tfpes(trained, alone, case):
     np.testing.assert_allclose(outputs["virial"], expected["virial"], rtol=0, atol=1e-4)
 
 
-def test_metadata(alone):
-    assert alone[2].splitlines() == [
-        "cutoff 4.0",
-        "elements [b'Cu' b'Au']",
-        "energy_unit b'eV'",
-        "format_version 1",
-        "length_unit b'Angstrom'",
-        f"tfpes_version b'{tfpes.__version__}'",
-        "False",
-    ]
+def test_metadata(trained, alone):
+    norm = trained.model.normalization
+    statistics = {
+        name: f"float64 {np.ravel(getattr(norm, name).numpy())[-1 if one else 79]}"
+        for name, one in (
+            ("collective_variance", True), ("energy_mean", False),
+            ("energy_variance", False), ("force_scale", False),
+            ("virial_scale", False), ("seen", False),
+        )
+    }  # fmt: skip
+    expected = statistics | {
+        "cutoff": "float64 4.0",
+        "dtype": "string b'float32'",
+        "elements": "string [b'Cu' b'Au']",
+        "energy_unit": "string b'eV'",
+        "format_version": "int32 1",
+        "length_unit": "string b'Angstrom'",
+        "tfpes_version": f"string b'{tfpes.__version__}'",
+    }
+    *lines, imported = alone[2].splitlines()
+    assert lines == [f"{name} {expected[name]}" for name in sorted(expected)]
+    assert imported == "False"
 
 
 def test_folder_holds_a_saved_model_and_nothing_else(trained):
@@ -119,17 +135,29 @@ def test_something_else_is_not_replaced(pair, tmp_path, kind):
     assert kept.read_text() == "text"
 
 
-def test_failure_leaves_the_earlier_model(pair, graph, tmp_path, monkeypatch):
+@pytest.mark.parametrize("moment", ["writing", "moving"])
+def test_full_disk_leaves_the_earlier_model(pair, graph, tmp_path, monkeypatch, moment):
     path = tmp_path / "model"
     pair[0].export(path)
     before = energy_of_hydrogen(path, graph)
+    save, replace = tf.saved_model.save, os.replace
 
-    def fail(*args, **kwargs):
-        raise OSError("the disk is full")
+    def fill(model, target, *args, **kwargs):
+        save(model, target, *args, **kwargs)
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(tf.saved_model, "save", fail)
-    with pytest.raises(OSError, match="the disk is full"):
+    def fail(source, target):
+        if target == path and "replaced" not in str(source):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    if moment == "writing":
+        monkeypatch.setattr(tf.saved_model, "save", fill)
+    else:
+        monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="No space left on device"):
         pair[1].export(path)
+    monkeypatch.undo()
     assert energy_of_hydrogen(path, graph) == before
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
 

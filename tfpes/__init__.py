@@ -8,6 +8,7 @@ __all__ = [
     "Calculator",
     "callbacks",
     "data",
+    "evaluate",
     "layers",
     "losses",
     "metrics",
@@ -23,3 +24,4 @@ from tfpes import statistics
 if importlib.util.find_spec("tensorflow") is not None:
     from tfpes import callbacks, data, layers, losses, metrics, models, targets
     from tfpes.calculator import Calculator
+    from tfpes.evaluation import evaluate

@@ -1,7 +1,7 @@
-"""An ASE calculator that runs exported potentials."""
+"""An ASE calculator that runs saved potentials."""
 
 import os
-import pathlib
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,28 +12,44 @@ from ase.calculators.calculator import all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
-from tfpes.data.neighbours import neighbour_list
+from tfpes.data import read
 from tfpes.elements import SYMBOLS, join_symbols
-from tfpes.export import FORMAT_VERSION
+from tfpes.export import input_signature
+from tfpes.loading import load_potential
+from tfpes.models import Potential
+from tfpes.prediction import predict_structures
+from tfpes.verlet_list import VerletList
 
 
 class Calculator(ASECalculator):
-    """Energy, forces and stress of any ASE ``Atoms`` with an exported potential.
+    """Energy, forces and stress of any ASE ``Atoms`` with a potential.
 
-    It builds its own neighbour list. The number of edges is padded, so that XLA
-    compiles once for a system and not anew as atoms move.
+    It keeps a neighbour list (:class:`tfpes.verlet_list.VerletList`), which changes no
+    result. Atoms and edges are padded to sizes with room to move, so that XLA compiles
+    once for a system and not anew as atoms move.
 
     Args:
-        path: a SavedModel that ``Potential.export`` wrote.
-        cutoff: if given, must be that of the model, Å.
-        **kwargs: of ``ase.calculators.calculator.Calculator``.
+        potential: a ``.keras`` file, a SavedModel, the folder of a run of
+            ``tfpes train``, or a :class:`tfpes.models.Potential`.
+        skin: by how much the neighbour list exceeds the cutoff, Å.
+
+    Attributes:
+        cutoff: of the potential, Å.
+        elements: symbols of the elements that it was trained on.
 
     Raises:
-        FileNotFoundError: if there is no SavedModel.
-        ValueError: if it is not one of tfpes, of a newer format, or has another cutoff.
+        FileNotFoundError: if there is no model.
+        ValueError: if it is damaged, not one of tfpes, or of a newer format.
 
     Calculating raises a ValueError for elements that the model was not trained on,
-    positions that are not finite, and atoms on top of each other.
+    positions that are not finite, and atoms on top of each other; and a
+    FloatingPointError if the result is not finite. The stress, ASE's sign and order,
+    needs three periodic directions.
+
+    Example:
+        >>> calculator = Calculator("runs/alloys-1")  # doctest: +SKIP
+        >>> atoms.calc = calculator  # doctest: +SKIP
+        >>> atoms.get_potential_energy()  # doctest: +SKIP
     """
 
     implemented_properties: ClassVar[list[str]] = [
@@ -44,52 +60,23 @@ class Calculator(ASECalculator):
     ]
 
     def __init__(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        cutoff: float | None = None,
-        **kwargs: Any,
+        self, potential: str | os.PathLike[str] | Potential, *, skin: float = 0.5
     ) -> None:
         """Load the model."""
-        super().__init__(**kwargs)
-        path = pathlib.Path(path)
-        if not (path / "saved_model.pb").is_file():
-            raise FileNotFoundError(
-                "`Calculator` needs a SavedModel written by `Potential.export`. "
-                f"Received: {str(path)!r}, which is not one. Check the path; a "
-                "`.keras` file is exported with "
-                "`keras.models.load_model(file).export(folder)`."
-            )
-        try:
-            self._model = tf.saved_model.load(str(path))
-        except Exception as error:
-            raise ValueError(
-                "A SavedModel must be complete. Received: "
-                f"{str(path)!r}, which TensorFlow cannot load "
-                f"({type(error).__name__}). Export the model again."
-            ) from error
-        if not hasattr(self._model, "serve") or not hasattr(self._model, "metadata"):
-            raise ValueError(
-                "`Calculator` needs a SavedModel written by `Potential.export`. "
-                f"Received: {str(path)!r}, a SavedModel of something else."
-            )
-        metadata = {key: v.numpy() for key, v in self._model.metadata().items()}
-        if metadata["format_version"] > FORMAT_VERSION:
-            raise ValueError(
-                f"This version of tfpes reads models of format {FORMAT_VERSION}. "
-                f"Received: format {metadata['format_version']}, written by tfpes "
-                f"{metadata['tfpes_version'].decode()}. Upgrade tfpes."
-            )
-        self.cutoff = float(metadata["cutoff"])
-        if cutoff is not None and not np.isclose(cutoff, self.cutoff):
-            raise ValueError(
-                f"The model's neighbour lists have a cutoff of {self.cutoff:g} Å. "
-                f"Received: `cutoff={cutoff:g}`. Leave `cutoff` out."
-            )
-        self.elements = [symbol.decode() for symbol in metadata["elements"]]
+        super().__init__()
+        self.potential = load_potential(potential)
+        self.cutoff = self.potential.cutoff
+        self.elements = self.potential.elements
         self._known = np.array([symbol in self.elements for symbol in SYMBOLS])
-        self._run = tf.function(self._model.serve, jit_compile=True)
-        self._num_edges = 0
+        self._neighbours = VerletList(self.cutoff, skin)
+        self._room = {"atoms": 0, "edges": 0}
+        # XLA compiles for each size, which pays from the second time on.
+        signature = [input_signature(self.potential.dtype)]
+        self._run = tf.function(
+            self.potential, jit_compile=True, input_signature=signature
+        )
+        self._run_once = tf.function(self.potential, input_signature=signature)
+        self._sizes: set[tuple[int, int]] = set()
 
     def calculate(
         self,
@@ -99,40 +86,113 @@ class Calculator(ASECalculator):
     ) -> None:
         """Compute all properties; ASE calls this when something has changed."""
         super().calculate(atoms, properties, system_changes)
-        unknown = self.atoms.numbers[~self._known[self.atoms.numbers]]
-        if len(unknown):
-            raise ValueError(
-                f"The potential was trained on {', '.join(self.elements)}. Received: "
-                f"atoms of {join_symbols(unknown)}. Train on data that contain them."
-            )
-        outputs = self._run(self._inputs(self.atoms))
+        self._check_elements([self.atoms])
+        inputs = self._inputs(self.atoms)
+        size = (len(inputs["positions"]), len(inputs["edge_shift"]))
+        run = self._run if size in self._sizes else self._run_once
+        self._sizes.add(size)
+        outputs = run(inputs)
         energy = float(outputs["energy"][0])
-        forces = outputs["forces"].numpy()[:-1].astype(np.float64)
+        forces = outputs["forces"].numpy()[: len(self.atoms)].astype(np.float64)
+        if not (np.isfinite(energy) and np.isfinite(forces).all()):
+            raise FloatingPointError(
+                "Energies and forces must be finite. Received: others, for a structure "
+                f"of {len(self.atoms)} atoms. It is far from what the potential was "
+                "trained on, or the training failed."
+            )
         self.results = {"energy": energy, "free_energy": energy, "forces": forces}
         if self.atoms.pbc.all():
             stress = -outputs["virial"][0].numpy() / self.atoms.get_volume()
             self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
 
+    def predict(
+        self, images: Iterable[Atoms], batch_size: int = 16, *, verbose: bool = False
+    ) -> list[dict[str, Any]]:
+        """Evaluate many structures, which is faster in batches than one by one.
+
+        Args:
+            images: structures; their own calculators are not used.
+            batch_size: structures at a time.
+            verbose: show progress in a terminal.
+
+        Returns:
+            For each structure, in their order, what this calculator would have in
+            ``results``: ``energy``, ``free_energy``, ``forces`` and ``stress``.
+
+        Raises:
+            ValueError: as for a single structure; the message names it.
+        """
+        images = list(images)
+        self._check_elements(images)
+        structures = read(
+            images,
+            self.cutoff,
+            energy_key=None,
+            forces_key=None,
+            stress_key=None,
+            verbose=verbose,
+        )
+        volumes = [a.get_volume() if a.pbc.all() else None for a in images]
+        predictions = predict_structures(
+            lambda inputs: self._run(self.potential.cast(inputs)),
+            structures,
+            batch_size,
+            verbose,
+        )
+        results = []
+        for volume, (energy, forces, virial) in zip(volumes, predictions, strict=True):
+            result = {"energy": energy, "free_energy": energy, "forces": forces}
+            if volume is not None:
+                result["stress"] = full_3x3_to_voigt_6_stress(-virial / volume)
+            results.append(result)
+        return results
+
+    def _check_elements(self, images: list[Atoms]) -> None:
+        for number, atoms in enumerate(images):
+            unknown = atoms.numbers[~self._known[atoms.numbers]]
+            if len(unknown):
+                place = f" in structure {number}" if len(images) > 1 else ""
+                raise ValueError(
+                    f"The potential was trained on {', '.join(self.elements)}. "
+                    f"Received: atoms of {join_symbols(unknown)}{place}. Train on data "
+                    "that contain them."
+                )
+
     def _inputs(self, atoms: Atoms) -> dict[str, NDArray]:
-        """Return one structure, and one padding structure with a single atom."""
-        pairs, shift = neighbour_list(atoms, self.cutoff)
-        if len(pairs) > self._num_edges:
-            # Room to move before the next compilation.
-            self._num_edges = len(pairs) + len(pairs) // 10 + 16
-        padding = self._num_edges - len(pairs)
+        """Return one structure, and one padding structure."""
         count = len(atoms)
+        if not count:
+            raise ValueError("A structure needs at least one atom. Received: none.")
+        pairs, shift = self._neighbours.edges(atoms)
+        # Padding edges join a padding atom to its image beyond the cutoff.
+        padding_atoms = self._reserve("atoms", count + 1) - count
+        padding_edges = self._reserve("edges", len(pairs)) - len(pairs)
         positions = atoms.positions - atoms.positions.mean(axis=0)
         cell = atoms.cell.array * atoms.pbc[:, None]
+        dtype = self.potential.dtype
         return {
-            "positions": np.pad(positions, ((0, 1), (0, 0))).astype(np.float32),
-            "atomic_numbers": np.append(atoms.numbers, 0).astype(np.int32),
-            "structure_index": np.append(np.zeros(count), 1).astype(np.int32),
-            # Padding edges join the padding atom to its image beyond the cutoff.
-            "cell": np.stack([cell, 2 * self.cutoff * np.eye(3)]).astype(np.float32),
+            "positions": np.pad(positions, ((0, padding_atoms), (0, 0))).astype(dtype),
+            "atomic_numbers": np.pad(atoms.numbers, (0, padding_atoms)).astype("int32"),
+            "structure_index": np.repeat([0, 1], [count, padding_atoms]).astype(
+                "int32"
+            ),
+            "cell": np.stack([cell, 2 * self.cutoff * np.eye(3)]).astype(dtype),
             "edge_index": np.pad(
-                pairs.T.astype(np.int32), ((0, 0), (0, padding)), constant_values=count
+                pairs.T.astype("int32"),
+                ((0, 0), (0, padding_edges)),
+                constant_values=count,
             ),
             "edge_shift": np.pad(
-                shift, ((0, padding), (0, 0)), constant_values=1
-            ).astype(np.float32),
+                shift.astype(dtype), ((0, padding_edges), (0, 0)), constant_values=1
+            ),
         }
+
+    def _reserve(self, kind: str, needed: int) -> int:
+        """Return a padded size: the last one as long as it fits and is not far off."""
+        if not needed <= self._room[kind] <= 1.5 * needed + 16:
+            # Sizes are rounded to few different ones: going through many structures,
+            # XLA compiles again only for those of a new size.
+            wanted = needed if kind == "atoms" else int(1.05 * needed) + 1
+            step = 2 ** max(wanted.bit_length() - 4, 0)
+            self._room[kind] = -(-wanted // step) * step
+        return self._room[kind]

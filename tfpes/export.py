@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import shutil
 import tempfile
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import tensorflow as tf
 
 import tfpes
 from tfpes.elements import SYMBOLS
+from tfpes.layers.standardization import WEIGHTS
 
 if TYPE_CHECKING:
     from tfpes.models import Potential
@@ -21,15 +21,41 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 """Of the signatures and the metadata; readers refuse a newer one."""
 
-INPUT_SIGNATURE = {
-    "positions": tf.TensorSpec((None, 3), tf.float32, name="positions"),
-    "atomic_numbers": tf.TensorSpec((None,), tf.int32, name="atomic_numbers"),
-    "structure_index": tf.TensorSpec((None,), tf.int32, name="structure_index"),
-    "cell": tf.TensorSpec((None, 3, 3), tf.float32, name="cell"),
-    "edge_index": tf.TensorSpec((2, None), tf.int32, name="edge_index"),
-    "edge_shift": tf.TensorSpec((None, 3), tf.float32, name="edge_shift"),
-}
-"""Any number of atoms, edges and structures."""
+METADATA = (
+    "format_version",
+    "tfpes_version",
+    "cutoff",
+    "elements",
+    "dtype",
+    "energy_unit",
+    "length_unit",
+    *WEIGHTS,
+)
+"""Names of what ``metadata()`` tells."""
+
+
+LENGTHS = ("positions", "cell", "edge_shift")
+"""Names of the inputs that are not integers."""
+
+
+def input_signature(dtype: str) -> dict[str, tf.TensorSpec]:
+    """Describe the inputs: any number of atoms, edges and structures.
+
+    Args:
+        dtype: of lengths.
+    """
+    shapes = {
+        "positions": (None, 3),
+        "atomic_numbers": (None,),
+        "structure_index": (None,),
+        "cell": (None, 3, 3),
+        "edge_index": (2, None),
+        "edge_shift": (None, 3),
+    }
+    return {
+        name: tf.TensorSpec(shape, dtype if name in LENGTHS else "int32", name=name)
+        for name, shape in shapes.items()
+    }
 
 
 def export_potential(
@@ -42,9 +68,14 @@ def export_potential(
     - ``serve(inputs)``: the inputs of :class:`tfpes.models.Potential` to ``energy``
       (S,) float64 eV, ``forces`` (A, 3) eV/Å and ``virial`` (S, 3, 3) float64 eV;
     - ``metadata()``: ``format_version``, ``tfpes_version``, ``cutoff`` (Å),
-      ``elements`` (symbols), ``energy_unit``, ``length_unit``.
+      ``elements`` (symbols), ``dtype`` (of ``positions``, ``cell``, ``edge_shift``
+      and ``forces``), ``energy_unit``, ``length_unit``, and the statistics, (119,)
+      float64 indexed by atomic number: ``energy_mean``, ``energy_variance``,
+      ``collective_variance`` (one number), ``force_scale``, ``virial_scale``,
+      ``seen``.
 
-    The folder appears complete or not at all.
+    The folder appears complete or not at all: if anything fails, an earlier
+    SavedModel stays as it was.
 
     Args:
         potential: with an adapted normalization; its network tells its ``cutoff``.
@@ -57,13 +88,7 @@ def export_potential(
         FileExistsError: if something else than a SavedModel is there.
     """
     potential.normalization.require_adapted()
-    cutoff = getattr(potential.network, "cutoff", None)
-    if cutoff is None:
-        raise ValueError(
-            "A network tells the radius of its neighbour lists as `network.cutoff`, "
-            "which the exported model needs. Received: "
-            f"{type(potential.network).__name__} without it. Set `network.cutoff`."
-        )
+    cutoff = require_cutoff(potential)
     path = pathlib.Path(filepath)
     if path.exists() and not (path / "saved_model.pb").is_file():
         raise FileExistsError(
@@ -72,13 +97,19 @@ def export_potential(
         )
     potential.build()
     elements = np.flatnonzero(potential.normalization.seen.numpy())
+    dtype = geometry_dtype(potential)
     described = {
         "format_version": tf.constant(FORMAT_VERSION),
         "tfpes_version": tf.constant(tfpes.__version__),
         "cutoff": tf.constant(cutoff, tf.float64),
         "elements": tf.constant([SYMBOLS[z] for z in elements]),
+        "dtype": tf.constant(dtype),
         "energy_unit": tf.constant("eV"),
         "length_unit": tf.constant("Angstrom"),
+        **{
+            name: tf.constant(getattr(potential.normalization, name).numpy())
+            for name in WEIGHTS
+        },
     }
 
     def serve(inputs: dict[str, Any]) -> dict[str, Any]:
@@ -89,12 +120,39 @@ def export_potential(
 
     archive = keras.export.ExportArchive()
     archive.track(potential)
-    archive.add_endpoint("serve", serve, input_signature=[INPUT_SIGNATURE])
+    archive.add_endpoint("serve", serve, input_signature=[input_signature(dtype)])
     archive.add_endpoint("metadata", metadata, input_signature=[])
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as room:
         complete = pathlib.Path(room) / path.name
         archive.write_out(complete, verbose=verbose)
+        replaced = pathlib.Path(room) / "replaced"
         if path.exists():
-            shutil.move(path, pathlib.Path(room) / "replaced")
-        os.replace(complete, path)
+            os.replace(path, replaced)
+        try:
+            os.replace(complete, path)
+        except BaseException:
+            if replaced.exists():
+                os.replace(replaced, path)
+            raise
+
+
+def require_cutoff(potential: Potential) -> float:
+    """Return the radius of the neighbour lists of a potential, Å.
+
+    Raises:
+        ValueError: if its network does not tell it.
+    """
+    cutoff = getattr(potential.network, "cutoff", None)
+    if cutoff is None:
+        raise ValueError(
+            "A network tells the radius of its neighbour lists as `network.cutoff`, "
+            "without which none can be made. Received: "
+            f"{type(potential.network).__name__} without it. Set `network.cutoff`."
+        )
+    return float(cutoff)
+
+
+def geometry_dtype(potential: Potential) -> str:
+    """Return the dtype of positions and forces, which half precision never is."""
+    return "float64" if potential.compute_dtype == "float64" else "float32"
