@@ -14,7 +14,7 @@ from tfpes.data.structures import Structures
 from tfpes.elements import SYMBOLS
 from tfpes.evaluation import compositions
 from tfpes.layers import PESNormalization
-from tfpes.layers.statistics_file import OPTIONS
+from tfpes.loss_weights import scale_of_each_law
 from tfpes.plots import STYLE, save_figure
 
 # Both show where they agree.
@@ -41,30 +41,30 @@ def plot_statistics(
     energy = structures.energy[used]
     residual = energy - normalization.energy_baseline(counts).numpy()
     scale = normalization.energy_scale(counts).numpy()
-    scales = _scale_of_each_law(normalization, counts)
+    scales = {}
+    if report["fit"]["laws"]:  # none if there is no spread to fit
+        scales = scale_of_each_law(normalization, counts, energy)
     with plt.rc_context(STYLE):
-        figure = plot_standardized_energy(residual / scale)
+        figure = plot_standardized(residual / scale)
         save_figure(figure, folder / "standardized_energy.png")
         figure = plot_size_law(counts.sum(axis=1), residual, scales, report)
         save_figure(figure, folder / "size_law.png")
         save_figure(plot_elements(report), folder / "elements.png")
 
 
-def _scale_of_each_law(
-    normalization: PESNormalization, counts: NDArray
-) -> dict[str, NDArray]:
-    scales = {}
-    for law in normalization.report.as_dict()["fit"]["laws"]:
-        options = {name: getattr(normalization, name) for name in OPTIONS}
-        layer = PESNormalization(**{**options, "size_law": law})
-        layer.merge_state([normalization])
-        layer.finalize_state()
-        scales[law] = layer.energy_scale(counts).numpy()
-    return scales
+def plot_standardized(
+    standardized: NDArray,
+    name: str = "standardized energy E'",
+    counted: str = "structures",
+) -> plt.Figure:
+    """Draw a histogram and a Q-Q plot of standardized labels against the normal law.
 
-
-def plot_standardized_energy(standardized: NDArray) -> plt.Figure:
-    """Draw a histogram and a Q-Q plot of E' against the standard normal law."""
+    Args:
+        standardized: of any shape, without NaN.
+        name: of what was standardized; its last word is the symbol.
+        counted: what there are as many of as values.
+    """
+    standardized, symbol = standardized.ravel(), name.split()[-1]
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 4.2))
     # Some far outliers would squeeze everything else into one bar.
     limit = min(max(np.abs(standardized).max(), 3.0), 6.0)
@@ -76,11 +76,11 @@ def plot_standardized_energy(standardized: NDArray) -> plt.Figure:
         density=True,
         color="C0",
         alpha=0.55,
-        label=f"{standardized.size} structures",
+        label=f"{standardized.size} {counted}",
     )
     x = np.linspace(-limit, limit, 300)
     left.plot(x, stats.norm.pdf(x), color="0.2", label="N(0, 1)")
-    left.set(xlabel="standardized energy E'", ylabel="density", xlim=(-limit, limit))
+    left.set(xlabel=name, ylabel="density", xlim=(-limit, limit))
     if beyond:
         left.set_title(f"{beyond} beyond ±{limit:g}, in the last bars", fontsize=9)
     left.legend(loc="upper right")
@@ -90,12 +90,13 @@ def plot_standardized_energy(standardized: NDArray) -> plt.Figure:
     ends = np.array([-1.05, 1.05]) * max(np.abs(expected).max(), 1.0)
     right.plot(ends, ends, color="0.2", linewidth=1, label="N(0, 1)")
     right.scatter(expected, ordered, s=8, color="C0", linewidths=0, rasterized=True)
-    right.set(xlabel="quantile of N(0, 1)", ylabel="quantile of E'", xlim=ends)
+    right.set(xlabel="quantile of N(0, 1)", ylabel=f"quantile of {symbol}", xlim=ends)
     right.legend(loc="upper left")
     root, middle = np.sqrt(np.mean(standardized**2)), np.median(np.abs(standardized))
     # The median of |E'| tells the bulk from the tails.
     right.set_title(
-        f"RMS {root:.3g} (1), median |E'| {middle:.3g} (0.674 if normal)", fontsize=9
+        f"RMS {root:.3g} (1), median |{symbol}| {middle:.3g} (0.674 if normal)",
+        fontsize=9,
     )
     return figure
 

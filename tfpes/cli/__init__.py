@@ -2,6 +2,10 @@
 
 import typer
 
+from tfpes.cli.diagnose import diagnose_command
+from tfpes.cli.evaluate import evaluate_command
+from tfpes.cli.md import md_command
+from tfpes.cli.predict import predict_command
 from tfpes.cli.stats import stats_command
 from tfpes.cli.train import train_command
 
@@ -13,3 +17,7 @@ app = typer.Typer(
 )
 app.command("train")(train_command)
 app.command("stats")(stats_command)
+app.command("predict")(predict_command)
+app.command("md")(md_command)
+app.command("evaluate")(evaluate_command)
+app.command("diagnose")(diagnose_command)

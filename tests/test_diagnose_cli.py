@@ -1,0 +1,93 @@
+import ase.io
+import pytest
+from typer.testing import CliRunner
+
+from tfpes.cli import app
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["diagnose", *map(str, arguments)])
+
+
+def assert_fails(result, *texts):
+    """One clear sentence on stderr, and exit code 1."""
+    assert result.exit_code == 1, result.output
+    message = " ".join(result.stderr.split())
+    assert message.startswith("Error:")
+    for text in texts:
+        assert text in message
+
+
+@pytest.fixture
+def data(crystals, tmp_path):
+    """Return two files; the last structure of the second is the first of all."""
+    ase.io.write(tmp_path / "first.xyz", crystals[:5])
+    ase.io.write(tmp_path / "second.xyz", [*crystals[5:], crystals[0]])
+    return tmp_path / "first.xyz", tmp_path / "second.xyz"
+
+
+def test_page_of_two_files_and_a_model(data, trained, tmp_path):
+    page = tmp_path / "new" / "page.html"
+    result = run(*data, "--model", trained.keras_file, "-o", page)
+    assert result.exit_code == 0, result.output
+    text = page.read_text()
+    assert "Diagnosis of first.xyz, second.xyz and of model.keras" in text
+    assert "Errors of the model" in text
+    # The cutoff is that of the model, not the default.
+    assert "within 4 Å" in result.output
+    # Index 8 is frame 3 of the second file.
+    assert "second.xyz #3" in text
+    assert "same atoms, cell and positions as structure 0" in text
+    output = " ".join(result.output.split())
+    assert "* An earlier structure is repeated by 1 structure (8)" in output
+    assert str(page) in result.output.replace("\n", "")
+    assert [path.name for path in page.parent.iterdir()] == ["page.html"]
+
+
+def test_default_name_and_no_overwriting(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = tmp_path / "first-diagnosis.html"
+    page.write_text("mine")
+    assert_fails(run(data[0]), "`--output` must be a new file", "`--overwrite`")
+    assert page.read_text() == "mine"
+    assert run(data[0], "--overwrite").exit_code == 0
+    assert page.read_text().startswith("<!DOCTYPE html>")
+
+
+def test_a_failure_leaves_the_old_page(data, tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise ValueError("stopped by the test")
+
+    monkeypatch.setattr("tfpes.diagnostics.command.to_html", fail)
+    (tmp_path / "page.html").write_text("mine")
+    result = run(data[0], "-o", tmp_path / "page.html", "--overwrite")
+    assert_fails(result, "stopped by the test")
+    assert (tmp_path / "page.html").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--cutoff", "0"], "`--cutoff` must be positive"),
+        (["--energy-key", "dft"], "needs an energy under the name 'dft'"),
+        (["--model", "absent.keras"], "which does not exist"),
+        (["-o", "page.pdf"], "`--output` must be the name of a .html file"),
+    ],
+)
+def test_bad_options(data, tmp_path, monkeypatch, arguments, text):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    assert_fails(run(data[0], *arguments), text)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_elements_that_the_model_does_not_know(crystals, labelled, trained, tmp_path):
+    silver = labelled(crystals[0], energy=-1.0)
+    silver.numbers[0] = 47
+    ase.io.write(tmp_path / "silver.xyz", [silver] * 3)
+    result = run(
+        tmp_path / "silver.xyz",
+        *("--model", trained.keras_file, "-o", tmp_path / "page.html"),
+    )
+    assert_fails(result, "Ag")
+    assert not (tmp_path / "page.html").exists()
