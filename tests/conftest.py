@@ -251,7 +251,10 @@ def trained(crystals, tmp_path_factory):
         },
         loss_weights={"energy": 1.0, "forces": 0.5},
         metrics={
-            "energy": [tfpes.metrics.EnergyMAE()],
+            "energy": [
+                tfpes.metrics.EnergyMAE(),
+                tfpes.metrics.StandardizedRMSE(normalization, "energy"),
+            ],
             "forces": [tfpes.metrics.ForceRMSE()],
         },
         jit_compile=True,

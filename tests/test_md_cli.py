@@ -113,7 +113,8 @@ def test_npt_approaches_the_pressure(lennard_jones, start, tmp_path):
     for pressure in (0.0, 30.0):
         folder = tmp_path / str(pressure)
         result = run(
-            lennard_jones.saved_model, start, "--ensemble", "npt", "--pressure", pressure,
+            lennard_jones.saved_model, start,
+            "--ensemble", "npt", "--pressure", pressure,
             "--time-step", 2, "--steps", 400, "--temperature", 50, "-o", folder,
         )  # fmt: skip
         assert result.exit_code == 0, result.output

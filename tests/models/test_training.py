@@ -88,6 +88,10 @@ def test_loaded_losses_share_the_statistics_of_the_model(trained):
     variance = loaded.normalization.energy_variance
     variance.assign(variance / 4)
     assert loss(targets["energy"], pred).numpy() == pytest.approx(4 * before)
+    # So does the metric of the same errors.
+    logs = loaded.evaluate(trained.dataset, return_dict=True, verbose=0)
+    expected = np.sqrt(logs["energy_loss"])
+    assert logs["energy_standardized_rmse"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_training_goes_on_after_loading(trained, loaded):

@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from tfpes.elements import by_atomic_number, by_symbol
 from tfpes.layers import PESNormalization
-from tfpes.losses.standardized_loss import StandardizedLoss
 from tfpes.targets import composition
 
 
@@ -154,12 +153,15 @@ class Potential(keras.Model):
         export_potential(self, filepath)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compile as before; the losses read the statistics of this model again."""
-        super().compile_from_config(config)
-        losses = self.loss.values() if isinstance(self.loss, dict) else [self.loss]
-        for loss in losses:
-            if isinstance(loss, StandardizedLoss):
-                loss.normalization = self.normalization
+        """Compile as before; losses and metrics read the statistics of this model."""
+        config = keras.saving.deserialize_keras_object(config)
+        names = ("loss", "metrics", "weighted_metrics")
+        for part in keras.tree.flatten([config.get(name) for name in names]):
+            if isinstance(getattr(part, "normalization", None), PESNormalization):
+                part.normalization = self.normalization
+        self.compile(**config)
+        if self.built and self.optimizer is not None:
+            self.optimizer.build(self.trainable_variables)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments."""
