@@ -66,5 +66,5 @@ def test_readme_is_short_and_has_the_two_commands(readme):
     commands = re.findall(r"^python -m pip install .* && .*$", readme, re.MULTILINE)
     assert commands == [
         "python -m pip install . && tfpes train",
-        "python -m pip install '.[test]' && python -m pytest",
+        "python -m pip install '.[test]' && python -m pytest -n 2 --dist loadfile",
     ]

@@ -105,15 +105,16 @@ def _energy_shares(diagnosis: Diagnosis) -> list[str]:
     for name in ("raw", "per atom"):
         shares = part["losses"][name]["gradient"]["by_size"]
         rows = [row for row in diagnosis.by_size if row["name"] in shares]
-        worst = max(rows, key=lambda row: shares[row["name"]] - row["atom_share"])
+        # Each structure would count once if the loss were even.
+        worst = max(rows, key=lambda row: shares[row["name"]] - row["structure_share"])
         bin_name = worst["name"]
-        if shares[bin_name] - worst["atom_share"] < _OFF:
+        if shares[bin_name] - worst["structure_share"] < _OFF:
             continue
         label = "A total-energy loss" if name == "raw" else "A per-atom energy loss"
         sentences.append(
             f"{label} would take {shares[bin_name]:.1%} of its squared gradient from "
-            f"structures of {bin_name} atoms, which hold {worst['atom_share']:.1%} of "
-            f"the atoms and are {worst['structure_share']:.1%} of the structures; the "
+            f"structures of {bin_name} atoms, which are {worst['structure_share']:.1%} "
+            f"of the structures and hold {worst['atom_share']:.1%} of the atoms; the "
             f"standardized loss takes {own[bin_name]:.1%}."
         )
     return sentences
