@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from tfpes.data import read
 from tfpes.elements import SYMBOLS, join_symbols
+from tfpes.evaluation import predict
 from tfpes.export import input_signature
 from tfpes.loading import load_potential
 from tfpes.models import Potential
-from tfpes.prediction import predict_structures
 from tfpes.verlet_list import VerletList
 
 
@@ -133,15 +133,22 @@ class Calculator(ASECalculator):
             verbose=verbose,
         )
         volumes = [a.get_volume() if a.pbc.all() else None for a in images]
-        predictions = predict_structures(
+        predictions = predict(
             lambda inputs: self._run(self.potential.cast(inputs)),
             structures,
             batch_size,
             verbose,
         )
+        forces = np.split(predictions.forces, structures.atom_offsets[1:-1])
         results = []
-        for volume, (energy, forces, virial) in zip(volumes, predictions, strict=True):
-            result = {"energy": energy, "free_energy": energy, "forces": forces}
+        for energy, own, virial, volume in zip(
+            predictions.energy.tolist(),
+            forces,
+            predictions.virial,
+            volumes,
+            strict=True,
+        ):
+            result = {"energy": energy, "free_energy": energy, "forces": own}
             if volume is not None:
                 result["stress"] = full_3x3_to_voigt_6_stress(-virial / volume)
             results.append(result)

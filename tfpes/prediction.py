@@ -1,64 +1,18 @@
-"""What a potential says of many structures, and files of it."""
+"""Files of what a potential says of structures."""
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import ase.io
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import track
 
-from tfpes.data.pipeline import ordered_batches
+from tfpes.calculator import Calculator
 from tfpes.data.read import iterate
-from tfpes.data.structures import Structures
 from tfpes.files import replacing
-
-
-def predict_structures(
-    run: Callable[[dict[str, Any]], dict[str, Any]],
-    structures: Structures,
-    batch_size: int,
-    verbose: bool = False,
-) -> list[tuple[float, NDArray[np.float64], NDArray[np.float64]]]:
-    """Evaluate structures in batches.
-
-    Args:
-        run: from inputs to outputs.
-        structures: with neighbour lists for the cutoff of the potential.
-        batch_size: structures at a time.
-        verbose: show a progress bar in a terminal.
-
-    Returns:
-        Energy, eV, forces (A, 3), eV/Å, and virial (3, 3), eV, of each structure.
-    """
-    dataset, grouping = ordered_batches(structures, batch_size)
-    results: list[Any] = [None] * len(structures)
-    console = Console(stderr=True)
-    batches = track(
-        zip(dataset, grouping, strict=True),
-        description="Predicting",
-        total=len(grouping),
-        console=console,
-        transient=True,
-        disable=not (verbose and console.is_terminal),
-    )
-    for (inputs, _), row in batches:
-        outputs = {name: value.numpy() for name, value in run(inputs).items()}
-        first = 0
-        for place, number in enumerate(row[row >= 0]):
-            last = first + structures.num_atoms[number]
-            results[number] = (
-                float(outputs["energy"][place]),
-                outputs["forces"][first:last].astype(np.float64),
-                outputs["virial"][place],
-            )
-            first = last
-    return results
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,9 +44,6 @@ def predict_file(options: PredictOptions, console: Console) -> pathlib.Path:
         FileExistsError: if a file would be overwritten.
     """
     path = _check_output(options)
-    # The calculator uses this module.
-    from tfpes.calculator import Calculator
-
     calculator = Calculator(options.model)
     images = [atoms for _, atoms in iterate(options.data)]
     results = calculator.predict(images, options.batch_size, verbose=True)

@@ -8,6 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
 
 from tfpes.data.pipeline import ordered_batches
 from tfpes.data.structures import Structures
@@ -40,7 +42,9 @@ class Predictions:
     virial: Any
 
 
-def predict(model: Any, structures: Structures, batch_size: int = 16) -> Predictions:
+def predict(
+    model: Any, structures: Structures, batch_size: int = 16, verbose: bool = False
+) -> Predictions:
     """Evaluate a potential.
 
     Args:
@@ -49,6 +53,7 @@ def predict(model: Any, structures: Structures, batch_size: int = 16) -> Predict
             to a dict with some of ``energy``, ``forces`` and ``virial``.
         structures: with neighbour lists for the cutoff of the model.
         batch_size: structures at a time.
+        verbose: show a progress bar in a terminal.
 
     Returns:
         The predictions, in the order of the structures.
@@ -67,7 +72,16 @@ def predict(model: Any, structures: Structures, batch_size: int = 16) -> Predict
         "virial": (len(structures), 3, 3),
     }
     found: dict[str, NDArray[np.float64]] = {}
-    for (inputs, _), row in zip(dataset, grouping, strict=True):
+    console = Console(stderr=True)
+    batches = track(
+        zip(dataset, grouping, strict=True),
+        description="Predicting",
+        total=len(grouping),
+        console=console,
+        transient=True,
+        disable=not (verbose and console.is_terminal),
+    )
+    for (inputs, _), row in batches:
         picked = row[row >= 0]
         first = structures.atom_offsets
         atoms = np.concatenate([np.arange(first[s], first[s + 1]) for s in picked])

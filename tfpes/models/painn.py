@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfpes.elements import NUMBER_OF_COLUMNS
+from tfpes.models.element_embedding import ElementEmbedding
 from tfpes.models.radial import (
     CUTOFF_FUNCTIONS,
     SincBasis,
@@ -100,7 +101,7 @@ class PaiNN(keras.layers.Layer):
             return keras.layers.Dense(units, name=name, dtype=dtype, **options)
 
         self.basis = SincBasis(basis_size, cutoff, dtype=dtype)
-        self.embedding = keras.layers.Embedding(
+        self.embedding = ElementEmbedding(
             NUMBER_OF_COLUMNS,
             channels,
             embeddings_initializer=keras.initializers.RandomNormal(stddev=1.0),

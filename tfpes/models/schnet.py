@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpes.elements import NUMBER_OF_COLUMNS
+from tfpes.models.element_embedding import ElementEmbedding
 from tfpes.models.hermite import hermite_weights, interpolate
 from tfpes.models.radial import (
     CUTOFF_FUNCTIONS,
@@ -112,7 +113,7 @@ class SchNet(keras.layers.Layer):
             return keras.layers.Dense(units, name=name, dtype=dtype, **options)
 
         self.basis = GaussianBasis(basis_size, cutoff, dtype=dtype)
-        self.embedding = keras.layers.Embedding(
+        self.embedding = ElementEmbedding(
             NUMBER_OF_COLUMNS, channels, embeddings_initializer="normal", dtype=dtype
         )
         self.filters = [
