@@ -18,7 +18,8 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
 ]
-exclude_patterns = ["_build"]
+# The page of evidence waits for the full runs of benchmarks/evidence_*.py.
+exclude_patterns = ["_build", "evidence.md"]
 html_theme = "furo"
 html_title = f"tfpes {version}"
 
