@@ -84,3 +84,12 @@ def test_split_structure_target_of_wrong_shape(shape):
 def test_split_atom_target_of_wrong_shape(shape):
     with pytest.raises(ValueError, match=r"shape \(A, 5\): Fx.*Received: \("):
         split_atom_target(np.zeros(shape))
+
+
+def test_large_energies_in_float32_warn(dense):
+    energies = np.array([-6.0e6, np.nan, -1.0], np.float32)
+    counts = dense({29: 100}, {29: 1}, {29: 1})
+    with pytest.warns(UserWarning, match=r"up to 6e\+06 eV, .* by up to 0\.25"):
+        structure_target(energies, counts)
+    structure_target(energies.astype(np.float64), counts)
+    structure_target(energies[1:], counts[1:])

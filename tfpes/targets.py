@@ -14,6 +14,7 @@ forces    (A, 3 + 2) float32    Fx Fy Fz, atomic number, structure index
 A label that is NaN is not there. Only this module knows the layout.
 """
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -81,11 +82,16 @@ def structure_target(values: Tensor, composition: Tensor) -> Tensor:
     Raises:
         ValueError: for labels of another shape.
 
+    Warns:
+        UserWarning: for energies in float32 that it rounds by more than 1 meV (eagerly;
+            a graph does not know the numbers).
+
     Example:
         >>> water = composition([8, 1, 1], [0, 0, 0], 1)
         >>> structure_target([-14.2], water).shape
         TensorShape([1, 120])
     """
+    _warn_of_rounding(values)
     values = tf.cast(values, tf.float64)
     composition = tf.cast(composition, tf.float64)
     if values.shape.rank not in (1, 3):
@@ -175,6 +181,21 @@ def split_atom_target(target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         tf.cast(target[:, 3], tf.int32),
         tf.cast(target[:, 4], tf.int32),
     )
+
+
+def _warn_of_rounding(values: Any) -> None:
+    dtype = getattr(values, "dtype", None)
+    if dtype != np.float32 or not tf.executing_eagerly():
+        return
+    largest = np.max(np.abs(values), initial=0.0, where=np.isfinite(values))
+    rounding = float(np.spacing(np.float32(largest))) / 2
+    if rounding > 1e-3:
+        warnings.warn(
+            "Total energies are float64 from the file on. Received: float32 labels of "
+            f"up to {largest:.6g} eV, which it rounds by up to {rounding:.2g} eV. Read "
+            "and keep them in float64.",
+            stacklevel=3,
+        )
 
 
 def _array_or_tensor(target: Any) -> tuple[Any, Any, int | None]:
