@@ -16,7 +16,7 @@ class VerletList:
     the matrix that maps the old cell to the new one, σ its smallest singular value and
     δ_i what an atom moved beyond ``r_i F``, that cannot be as long as
 
-        σ (cutoff + skin) - 2 max |δ_i| >= cutoff.
+        σ (cutoff + skin) - 2 max_i ‖δ_i‖ >= cutoff.
 
     Without a change of the cell, σ = 1 and an atom may move by half of the skin. Of the
     pairs on the list, only those within the cutoff are returned: the edges are the same

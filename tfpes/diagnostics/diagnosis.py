@@ -27,7 +27,7 @@ class Diagnosis:
         report: of that normalization, as a dict.
         energy: (S,) E', NaN without a label and for isolated atoms left out.
         forces: (A, 3) F', NaN without a label.
-        by_size: rows of :func:`tfpes.diagnostics.tables.row` for each size bin.
+        by_size: rows of ``tfpes.diagnostics.tables.row`` for each size bin.
         by_element: likewise, with ``mean`` μ, ``deviation`` σ and ``force_scale`` η.
         by_config_type: likewise, most frequent first.
         shares: what each loss weighs, :func:`tfpes.loss_weights.loss_shares`.

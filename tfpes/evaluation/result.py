@@ -30,7 +30,7 @@ class Evaluation:
 
     Attributes:
         overall: errors of all structures.
-        by_size: by number of atoms, in the bins of :func:`tfpes.evaluation.size_bins`.
+        by_size: by number of atoms, in the bins of ``tfpes.evaluation.size_bins``.
         by_element: by element.
         by_config_type: by ``config_type``, if the structures have one.
         comparison: the labels and predictions.
