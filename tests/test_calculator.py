@@ -2,9 +2,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from ase import Atoms
+from ase import Atoms, units
 from ase.build import bulk, fcc100
 from ase.calculators.fd import calculate_numerical_stress
+from ase.md.verlet import VelocityVerlet
 
 from tfpes import Calculator
 from tfpes.models.radial import edge_vectors
@@ -116,6 +117,17 @@ def test_moving_atoms_compile_once(trained, crystal):
     assert len(edges) > 5
     assert len(sizes) == 1
     assert run.experimental_get_tracing_count() == 1
+
+
+def test_dynamics_conserves_the_energy(trained, crystal):
+    crystal.calc = Calculator(trained.saved_model)
+    rng = np.random.default_rng(0)
+    speed = np.sqrt(300 * units.kB / crystal.get_masses())[:, None]
+    crystal.set_velocities(speed * rng.normal(size=(len(crystal), 3)))
+    start = crystal.get_total_energy()
+    with VelocityVerlet(crystal, 2 * units.fs) as dynamics:
+        dynamics.run(40)
+    assert abs(crystal.get_total_energy() - start) < 0.01
 
 
 def test_padding_of_edges_grows_without_changing_results(calculator, trained, graph):
