@@ -111,7 +111,8 @@ def check_structures(model: Potential, structures: Structures) -> None:
         raise ValueError(
             f"The model was trained on {join_symbols(known)}. Received: structures "
             f"with {join_symbols(unknown)}. Leave these out, or learn the statistics "
-            "anew (`adapt`): the network then starts untrained on the new elements."
+            "anew (baseline `adapt`): the network then starts untrained on the new "
+            "elements."
         )
 
 
