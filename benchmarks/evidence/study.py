@@ -28,6 +28,9 @@ SETTINGS = {
 QUICK = {**SETTINGS, "most": 64, "epochs": 8}
 RATIOS = tuple(10.0**power for power in range(-3, 4))
 QUICK_RATIOS = (1e-2, 1.0, 1e2)
+RATES = (3e-3, 1e-2, 3e-2)
+"""Learning rates that the best ratio of each loss is tried with."""
+
 LOSSES = ("raw", "per atom", "per √N", "standardized", "standardized, auto")
 
 
@@ -76,9 +79,10 @@ class Study:
         return _by_loss(done)
 
     def best(self, losses):
-        """Return {loss: ratio} with the least validation error.
+        """Return {loss: (ratio, learning rate)} with the least validation error.
 
-        The sweep in decades, refined by half a decade on both sides of its best.
+        The sweep in decades, refined by half a decade on both sides of its best; then
+        other learning rates at that ratio.
         """
         coarse = self.sweep(losses)
         fine = [
@@ -88,27 +92,47 @@ class Study:
             for power in (-0.5, 0.5)
         ]
         fine = _by_loss(self.store.complete(fine, self.execute, "refinement"))
-        return {
-            loss: min(runs + fine[loss], key=_validation)["run"]["ratio"]
-            for loss, runs in coarse.items()
+        rates = self.rates(
+            {
+                loss: min(runs + fine[loss], key=_validation)["run"]["ratio"]
+                for loss, runs in coarse.items()
+            }
+        )
+        chosen = {
+            loss: min(runs, key=_validation)["run"] for loss, runs in rates.items()
         }
+        return {k: (run["ratio"], run["learning_rate"]) for k, run in chosen.items()}
 
-    def repeat(self, pairs):
-        """Run (loss, ratio) pairs with all seeds; return their runs, seed by seed."""
-        runs = [self._run(*pair, seed) for pair in pairs for seed in range(self.seeds)]
+    def rates(self, ratios):
+        """Run {loss: ratio} with each learning rate; return {loss: [run]} by rate."""
+        runs = [
+            self._run(loss, ratio, 0, rate)
+            for loss, ratio in ratios.items()
+            for rate in RATES
+        ]
+        return _by_loss(self.store.complete(runs, self.execute, "learning rates"))
+
+    def repeat(self, chosen):
+        """Run (loss, ratio, rate) with all seeds; return their runs, seed by seed."""
+        runs = [
+            self._run(loss, ratio, seed, rate)
+            for loss, ratio, rate in chosen
+            for seed in range(self.seeds)
+        ]
         done = self.store.complete(runs, self.execute, "seeds")
         return [done[i : i + self.seeds] for i in range(0, len(done), self.seeds)]
 
-    @staticmethod
-    def _run(loss, ratio, seed):
-        return {"loss": loss, "ratio": ratio, "seed": seed}
+    def _run(self, loss, ratio, seed, rate=None):
+        rate = self.settings["learning_rate"] if rate is None else rate
+        return {"loss": loss, "ratio": ratio, "seed": seed, "learning_rate": rate}
 
-    def execute(self, loss, ratio, seed):
+    def execute(self, loss, ratio, seed, learning_rate):
         """Train and measure; gradients with the second seed, which sweeps leave out."""
         independent, auto = self.laws
         losses = all_losses(independent, auto)
-        budget = self.settings["epochs"], self.settings["learning_rate"]
-        history = self.trainer.train(losses[loss], ratio, seed, *budget)
+        history = self.trainer.train(
+            losses[loss], ratio, seed, self.settings["epochs"], learning_rate
+        )
         result = summary(self.trainer, auto, independent)
         result["loss"] = history[-1]
         if seed == 1:
