@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfpes.elements import NUMBER_OF_COLUMNS
 from tfpes.models.element_embedding import ElementEmbedding
-from tfpes.models.hermite import hermite_weights, interpolate
+from tfpes.models.hermite import interpolate
 from tfpes.models.radial import (
     CUTOFF_FUNCTIONS,
     GaussianBasis,
@@ -173,9 +173,9 @@ class SchNet(keras.layers.Layer):
         """Return a function from a block to its filters times the switch, (P, C)."""
         if self.interpolate:
             intervals = max(_INTERVALS * (self.basis_size - 1), _LEAST_INTERVALS)
-            place = hermite_weights(distance * (intervals / self.cutoff), intervals)
+            place = distance * (intervals / self.cutoff)
             constants = self._constants(intervals, distance.dtype)
-            return lambda block: interpolate(self._table(block, *constants), *place)
+            return lambda block: interpolate(self._table(block, *constants), place)
         basis = tf.cast(self.basis(distance), self.compute_dtype)
         switch = cutoff_function(distance, self.cutoff, self.cutoff_function)[:, None]
         switch = tf.cast(switch, self.compute_dtype)
