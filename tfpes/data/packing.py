@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 # Assignments are solved among this many batches at a time: their cost is cubic.
-_CHUNK = 128
+_CHUNK = 64
 # The cost of a batch is its relative size to this power: the largest one decides.
 _POWER = 8
 # Exchanges with the fullest batch: how many at most, among how many structures, and
@@ -35,7 +35,7 @@ def balanced_batches(
             result depends on the sizes alone.
 
     Returns:
-        (B, batch_size) indices of structures, -1 where a batch has fewer;
+        (B, batch_size) indices of structures, -1 at the end where a batch has fewer;
         B = ceil(S / batch_size). Each structure occurs exactly once.
     """
     count = len(sizes)
@@ -72,7 +72,8 @@ def balanced_batches(
         rng.shuffle(batches)
     else:
         batches.sort(axis=1)
-    return batches
+    empty_last = np.argsort(batches < 0, axis=1, kind="stable")
+    return np.take_along_axis(batches, empty_last, axis=1)
 
 
 def _relieve(

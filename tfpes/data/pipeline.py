@@ -140,7 +140,11 @@ class _Plan:
 
 
 class _Columns:
-    """The columns as tensors, and the graph that assembles a batch from them."""
+    """The columns as tensors, and the graph that assembles a batch from them.
+
+    Each column ends with one row of padding: its atom, its edge and its structure.
+    A batch is then nothing but rows picked from columns.
+    """
 
     def __init__(
         self,
@@ -149,95 +153,109 @@ class _Columns:
         num_structures: int,
         labels: tuple[str, ...],
     ) -> None:
-        # Eager tensors are captured by reference: no copy for each traced function.
-        self.columns = {
-            name: tf.constant(getattr(structures, name))
-            for name in (
-                "positions", "atomic_numbers", "cell", "edge_index", "edge_shift",
-                "energy", "forces", "virial", "atom_offsets", "edge_offsets",
-            )
-        }  # fmt: skip
         self.labels = labels
         self.shapes = shapes
         self.num_structures = num_structures
         # The padding structure is a cube that is larger than the cutoff, and a
         # padding edge joins a padding atom to its periodic image.
-        self.padding_cell = 2.0 * structures.cutoff * tf.eye(3)[None]
+        cube = 2.0 * structures.cutoff * np.eye(3)
+        padding = {
+            "positions": 0.0, "atomic_numbers": 0, "cell": cube, "edge_shift": 1,
+            "energy": np.nan, "forces": np.nan, "virial": np.nan,
+        }  # fmt: skip
+        columns = {
+            name: _with_last(getattr(structures, name), value)
+            for name, value in padding.items()
+        }
+        columns["edge_index"] = _with_last(structures.edge_index.T, 0)
+        for name in ("atom_offsets", "edge_offsets"):
+            offsets = getattr(structures, name)
+            columns[name] = _with_last(offsets, offsets[-1])
+        # Eager tensors are captured by reference: no copy for each traced function.
+        self.columns = {name: tf.constant(value) for name, value in columns.items()}
+        self.padding_structure = len(structures)
 
     def assemble(self, picked: tf.Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
         """Gather the picked structures and pad them to the first shape that fits."""
         data = self.columns
-        picked = tf.boolean_mask(picked, picked >= 0)
-        atoms, atom_counts = _ranges(data["atom_offsets"], picked)
-        edges, edge_counts = _ranges(data["edge_offsets"], picked)
-        num_atoms, num_edges, shape = self._shape(tf.size(atoms), tf.size(edges))
-
-        def pad(values: tf.Tensor, length: Any, fill: Any) -> tf.Tensor:
-            missing = length - tf.shape(values)[0]
-            rest = [[0, 0]] * (values.shape.rank - 1)
-            return tf.pad(values, [[0, missing], *rest], constant_values=fill)
-
-        def pad_atoms(values: tf.Tensor, fill: Any) -> tf.Tensor:
-            padded = pad(values, num_atoms, fill)
-            return tf.ensure_shape(padded, (shape[0], *values.shape[1:]))
-
-        def pad_edges(values: tf.Tensor, fill: Any) -> tf.Tensor:
-            padded = pad(values, num_edges, fill)
-            return tf.ensure_shape(padded, (shape[1], *values.shape[1:]))
-
-        def pad_structures(values: tf.Tensor, fill: Any) -> tf.Tensor:
-            padded = pad(values, self.num_structures, fill)
-            return tf.ensure_shape(padded, (self.num_structures, *values.shape[1:]))
-
-        last = self.num_structures - 1
-        atomic_numbers = pad_atoms(tf.gather(data["atomic_numbers"], atoms), 0)
-        structure_index = pad_atoms(
-            tf.repeat(tf.range(tf.size(picked)), atom_counts), last
+        nothing = tf.constant(self.padding_structure, picked.dtype)
+        picked = tf.where(picked < 0, nothing, picked)
+        missing = self.num_structures - picked.shape[0]
+        picked = tf.pad(picked, [[0, missing]], constant_values=nothing)
+        atom_counts = _lengths(data["atom_offsets"], picked)
+        edge_counts = _lengths(data["edge_offsets"], picked)
+        num_atoms, num_edges = self._shape(
+            tf.reduce_sum(atom_counts), tf.reduce_sum(edge_counts)
         )
-        first_atom = tf.cumsum(atom_counts, exclusive=True)
-        edge_index = tf.transpose(tf.gather(data["edge_index"], edges, axis=1))
-        edge_index += tf.repeat(first_atom, edge_counts)[:, None]
-        edge_index = tf.transpose(
-            pad_edges(edge_index, tf.cast(num_atoms - 1, tf.int32))
+        structure_index, atoms = _rows(
+            data["atom_offsets"], picked, atom_counts, num_atoms
         )
-        edge_shift = tf.cast(tf.gather(data["edge_shift"], edges), tf.float32)
-        cell = tf.gather(data["cell"], picked)
-        missing = self.num_structures - tf.shape(cell)[0]
-        cell = tf.concat([cell, tf.repeat(self.padding_cell, missing, axis=0)], axis=0)
+        edge_structure, edges = _rows(
+            data["edge_offsets"], picked, edge_counts, num_edges
+        )
+        # Padding edges are those of the last structure; they end at the last atom.
+        first_atom = tf.concat(
+            [tf.cumsum(atom_counts, exclusive=True)[:-1], [num_atoms - 1]], axis=0
+        )
+        edge_index = tf.gather(data["edge_index"], edges)
+        edge_index += tf.gather(first_atom, edge_structure)[:, None]
+        atomic_numbers = tf.gather(data["atomic_numbers"], atoms)
         inputs = {
-            "positions": pad_atoms(tf.gather(data["positions"], atoms), 0.0),
+            "positions": tf.gather(data["positions"], atoms),
             "atomic_numbers": atomic_numbers,
             "structure_index": structure_index,
-            "cell": tf.ensure_shape(cell, (self.num_structures, 3, 3)),
-            "edge_index": edge_index,
-            "edge_shift": pad_edges(edge_shift, 1.0),
+            "cell": tf.gather(data["cell"], picked),
+            "edge_index": tf.transpose(edge_index),
+            "edge_shift": tf.cast(tf.gather(data["edge_shift"], edges), tf.float32),
         }
         counts = composition(atomic_numbers, structure_index, self.num_structures)
         targets = {}
         for label in self.labels:
             if label == "forces":
-                forces = pad_atoms(tf.gather(data["forces"], atoms), np.nan)
+                forces = tf.gather(data["forces"], atoms)
                 targets[label] = atom_target(forces, atomic_numbers, structure_index)
             else:
-                values = pad_structures(tf.gather(data[label], picked), np.nan)
-                targets[label] = structure_target(values, counts)
+                targets[label] = structure_target(
+                    tf.gather(data[label], picked), counts
+                )
         return inputs, targets
 
-    def _shape(
-        self, atoms: tf.Tensor, edges: tf.Tensor
-    ) -> tuple[Any, Any, tuple[int | None, int | None]]:
-        """Return the padded sizes, and what of them is known before running."""
+    def _shape(self, atoms: tf.Tensor, edges: tf.Tensor) -> tuple[Any, Any]:
+        """Return the padded sizes; integers if there is only one shape."""
         if len(self.shapes) == 1:
             max_atoms, max_edges = self.shapes[0].tolist()
-            return max_atoms, max_edges, (max_atoms, max_edges)
+            return max_atoms, max_edges
         shapes = tf.constant(self.shapes, tf.int32)
         fits = tf.reduce_all(shapes >= tf.stack([atoms + 1, edges]), axis=1)
         size = shapes[tf.argmax(tf.cast(fits, tf.int32))]
-        return size[0], size[1], (None, None)
+        return size[0], size[1]
 
 
-def _ranges(offsets: tf.Tensor, picked: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Concatenate ``range(offsets[s], offsets[s + 1])``; also return the lengths."""
-    starts, limits = tf.gather(offsets, picked), tf.gather(offsets, picked + 1)
-    ids = tf.ragged.range(starts, limits).flat_values
-    return ids, tf.cast(limits - starts, tf.int32)
+def _with_last(values: NDArray, last: Any) -> NDArray:
+    """Append one row."""
+    row = np.full((1, *values.shape[1:]), last, values.dtype)
+    return np.concatenate([values, row])
+
+
+def _lengths(offsets: tf.Tensor, picked: tf.Tensor) -> tf.Tensor:
+    """Return how many rows each of the picked structures has, int32."""
+    lengths = tf.gather(offsets, picked + 1) - tf.gather(offsets, picked)
+    return tf.cast(lengths, tf.int32)
+
+
+def _rows(
+    offsets: tf.Tensor, picked: tf.Tensor, lengths: tf.Tensor, size: Any
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Concatenate ``range(offsets[s], offsets[s + 1])`` of the picked structures.
+
+    Returns:
+        For each of ``size`` places the position of its structure among those picked,
+        int32, and the row. Places that are left belong to the last structure, and
+        their row is the last one, that of padding.
+    """
+    place = tf.range(size)
+    ends = tf.cumsum(lengths)
+    structure = tf.searchsorted(ends[:-1], place, side="right")
+    jump = tf.gather(offsets, picked) - tf.cast(ends - lengths, offsets.dtype)
+    row = tf.cast(place, offsets.dtype) + tf.gather(jump, structure)
+    return structure, tf.minimum(row, offsets[-1])

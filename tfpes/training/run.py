@@ -20,6 +20,7 @@ from tfpes.runs import choose_folder
 from tfpes.training.checkpoint import Saved
 from tfpes.training.config import read_config, write_config
 from tfpes.training.fit import CHECKPOINT, fit
+from tfpes.training.lock import locked
 from tfpes.training.options import Options, check
 from tfpes.training.potential import (
     compile_potential,
@@ -44,6 +45,7 @@ def train(options: Options, console: Console) -> pathlib.Path:
         ValueError: for data or options that make no sense.
         FileNotFoundError: if a data file does not exist.
         FileExistsError: if the folder has a run that must not be overwritten.
+        BlockingIOError: if another process is writing it.
         FloatingPointError: if the loss stops being finite; the best model is kept.
         KeyboardInterrupt: when interrupted, after everything has been written.
     """
@@ -58,11 +60,12 @@ def train(options: Options, console: Console) -> pathlib.Path:
     compile_potential(model, options)
     # Only now, when nothing is wrong with the data.
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (CHECKPOINT, RESULTS):
-        # Of a run that is overwritten.
-        (folder / name).unlink(missing_ok=True)
-    write_config(folder, options, parts)
-    _finish(options, model, parts, folder, None, console)
+    with locked(folder):
+        for name in (CHECKPOINT, RESULTS):
+            # Of a run that is overwritten.
+            (folder / name).unlink(missing_ok=True)
+        write_config(folder, options, parts)
+        _finish(options, model, parts, folder, None, console)
     return folder
 
 
@@ -84,11 +87,23 @@ def resume(
     Raises:
         ValueError: if the data or an option changed, or the run has finished.
         FileNotFoundError: if there is no run, or a data file has gone.
+        BlockingIOError: if another process is going on with it.
         FloatingPointError: if the loss stops being finite; the best model is kept.
         KeyboardInterrupt: when interrupted, after everything has been written.
     """
     folder = pathlib.Path(folder)
     options, fingerprints = read_config(folder, given or {})
+    with locked(folder):
+        _go_on(options, fingerprints, folder, console)
+    return folder
+
+
+def _go_on(
+    options: Options,
+    fingerprints: Mapping[str, str],
+    folder: pathlib.Path,
+    console: Console,
+) -> None:
     with contextlib.suppress(FileNotFoundError):
         if json.loads((folder / RESULTS).read_text(encoding="utf-8"))["finished"]:
             raise ValueError(
@@ -111,7 +126,6 @@ def resume(
         check_fingerprints(fingerprints, parts, str(folder))
     compile_potential(model, options)
     _finish(options, model, parts, folder, saved, console)
-    return folder
 
 
 def _protect_start(start: str, folder: pathlib.Path) -> None:
@@ -137,7 +151,7 @@ def _begin(
 
 def _sweep(folder: pathlib.Path) -> None:
     """Remove what a killed process left unfinished."""
-    for pattern in (".pictures-*", ".saved_model-*", ".*.unfinished.*", ".*.json.*"):
+    for pattern in (".pictures-*", ".saved_model-*", ".*.unfinished.*"):
         for path in folder.glob(pattern):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
