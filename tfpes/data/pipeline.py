@@ -54,9 +54,8 @@ def batches(
         )
     else:
         grouping = tf.data.Dataset.from_tensors(plan.fixed)
-    dataset = grouping.unbatch().map(
-        columns.assemble, num_parallel_calls=2, deterministic=True
-    )
+    # One batch after the other: a step takes ten times as long, and needs the cores.
+    dataset = grouping.unbatch().map(columns.assemble)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(plan.fixed)))
     return dataset.prefetch(4)
 

@@ -1,6 +1,7 @@
 """What a finished run leaves: errors, pictures, an exported potential."""
 
 import dataclasses
+import math
 import os
 import pathlib
 import tempfile
@@ -44,12 +45,15 @@ def write_results(
     test = parts["test"]
     evaluation = evaluate(model, test, batch_size=options.batch_size)
     history = checkpoint.history
+    batches = math.ceil(len(parts["train"]) / options.batch_size)
+    complete = int(checkpoint.budget.state()["step"]) // batches
     with tempfile.TemporaryDirectory(dir=folder, prefix=".pictures-") as name:
         room = pathlib.Path(name)
         evaluation.plot_parity(room / "parity.png")
         plots.plot_error_by_size(room / "error_by_size.png", evaluation.comparison)
         if history.get("loss"):
-            plots.plot_learning_curves(room / "learning_curves.png", history)
+            path = room / "learning_curves.png"
+            plots.plot_learning_curves(path, history, complete)
         for picture in room.iterdir():
             os.replace(picture, folder / picture.name)
     # The last file to be written tells that all are there.
@@ -69,7 +73,7 @@ def write_results(
     if finished:
         checkpoint.path.unlink(missing_ok=True)
     console.print(f"\nWritten to {folder}/:", highlight=False)
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.glob("[!.]*")):
         console.print(f"  {path.name}", highlight=False)
     console.print(
         "\nRun it:\n  import tfpes\n"

@@ -100,10 +100,11 @@ def resume(
 
 def _go_on(
     options: Options,
-    fingerprints: Mapping[str, str],
+    fingerprints: dict[str, str],
     folder: pathlib.Path,
     console: Console,
 ) -> None:
+    """Do what :func:`resume` does, in a folder that is locked."""
     with contextlib.suppress(FileNotFoundError):
         if json.loads((folder / RESULTS).read_text(encoding="utf-8"))["finished"]:
             raise ValueError(
