@@ -57,7 +57,7 @@ class Store:
             entry = {
                 "run": run,
                 "settings": self.settings,
-                "result": rounded({**result, "seconds": seconds}),
+                "result": rounded(result),
             }
             self.runs[self._identity(run, self.settings)] = entry
             self._write()

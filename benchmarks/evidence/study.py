@@ -27,6 +27,7 @@ SETTINGS = {
 
 QUICK = {**SETTINGS, "most": 64, "epochs": 8}
 RATIOS = tuple(10.0**power for power in range(-3, 4))
+FARTHEST = 1e-7, 1e7
 QUICK_RATIOS = (1e-2, 1.0, 1e2)
 RATES = (3e-3, 1e-2, 3e-2)
 """Learning rates that the best ratio of each loss is tried with."""
@@ -73,10 +74,23 @@ class Study:
         return Trainer(train, others, self.laws[1], self.settings)
 
     def sweep(self, losses):
-        """Run all ratios with the first seed; return {loss: [run]} by ratio."""
-        runs = [self._run(loss, ratio, 0) for loss in losses for ratio in self.ratios]
-        done = self.store.complete(runs, self.execute, "sweep")
-        return _by_loss(done)
+        """Run all ratios with the first seed; return {loss: [run]} by ratio.
+
+        A loss that is best at an end of the sweep is followed beyond it, by decades.
+        """
+        ratios = {loss: list(self.ratios) for loss in losses}
+        while True:
+            runs = [
+                self._run(loss, ratio, 0)
+                for loss in losses
+                for ratio in sorted(ratios[loss])
+            ]
+            found = _by_loss(self.store.complete(runs, self.execute, "sweep"))
+            beyond = {loss: _beyond(found[loss]) for loss in losses}
+            if not any(beyond.values()):
+                return found
+            for loss, ratio in beyond.items():
+                ratios[loss] += [ratio] if ratio else []
 
     def best(self, losses):
         """Return {loss: (ratio, learning rate)} with the least validation error.
@@ -174,6 +188,15 @@ def summary(trainer, auto, independent):
 
 def _validation(run):
     return run["result"].get("valid") or np.inf
+
+
+def _beyond(runs):
+    """Return the next ratio if the best is the first or the last, but not forever."""
+    ratios = [run["run"]["ratio"] for run in runs]
+    best = min(runs, key=_validation)["run"]["ratio"]
+    factor = {min(ratios): 0.1, max(ratios): 10.0}.get(best)
+    following = factor and measures.rounded(best * factor)
+    return following if following and FARTHEST[0] <= following <= FARTHEST[1] else None
 
 
 def _by_loss(runs):
