@@ -13,13 +13,13 @@ are kept and shared with evidence_ratio.py: what is there is not repeated.
 import matplotlib.pyplot as plt
 import numpy as np
 from evidence.show import COLORS, STYLE, mean_and_spread, save, table, write
-from evidence.study import LOSSES, RATES, Study, arguments
+from evidence.study import LOSSES, RATES, Study, arguments, best_rate
 
 ONE_TO_ONE = ("standardized", "standardized, auto")
 
 
 def label(loss, ratio, best):
-    return f"{loss}, 1:1" if ratio == 1.0 and best[loss][0] != 1.0 else loss
+    return f"{loss}, 1:1" if ratio == 1.0 and best[loss] != 1.0 else loss
 
 
 def usable(runs):
@@ -53,10 +53,13 @@ def overall(finals, best):
         )  # fmt: skip
 
 
-def by_rate(rates):
-    for loss, runs in rates.items():
+def by_rate(rates, best):
+    for pair, runs in rates.items():
         errors = [run["result"].get("valid") for run in runs]
-        yield loss, *("diverged" if e is None else f"{e:.3f}" for e in errors)
+        yield (
+            label(*pair, best),
+            *("diverged" if e is None else f"{e:.3f}" for e in errors),
+        )
 
 
 def slopes(finals, best):
@@ -106,7 +109,7 @@ def draw(name, finals, best, path):
         figure, (left, middle, right) = plt.subplots(
             1, 3, figsize=(8, 3.6), width_ratios=(1.3, 1.3, 1)
         )
-        chosen = {loss: usable(finals[loss, best[loss][0]]) for loss in LOSSES}
+        chosen = {loss: usable(finals[loss, best[loss]]) for loss in LOSSES}
         chosen = {loss: results for loss, results in chosen.items() if results}
         bars = []
         for i, (loss, results) in enumerate(chosen.items()):
@@ -169,21 +172,16 @@ def main():
         study = Study(name, options.output, options.settings, options.ratios,
                       options.seeds)  # fmt: skip
         best = study.best(LOSSES)
-        chosen = [(loss, *found) for loss, found in best.items()]
-        chosen += [
-            (loss, 1.0, best[loss][1]) for loss in ONE_TO_ONE if best[loss][0] != 1.0
-        ]
-        repeated = study.repeat(chosen)
-        finals = {
-            (loss, ratio): runs
-            for (loss, ratio, _), runs in zip(chosen, repeated, strict=True)
-        }
+        pairs = list(best.items())
+        pairs += [(loss, 1.0) for loss in ONE_TO_ONE if best[loss] != 1.0]
+        rates = study.rates(pairs)
+        chosen = [(*pair, best_rate(runs)) for pair, runs in rates.items()]
+        finals = dict(zip(pairs, study.repeat(chosen), strict=True))
         columns = ("loss", "log10 ratio", "E/N MAE meV", "E/N RMSE meV", "E RMSE eV",
                    "E' RMSE", "F RMSE meV/Å", "combined")  # fmt: skip
-        rates = study.rates({loss: ratio for loss, (ratio, _) in best.items()})
         tables += [
             table(f"{name}: validation error by learning rate, at the best ratio",
-                  ("loss", *(f"{rate:g}" for rate in RATES)), by_rate(rates)),
+                  ("loss", *(f"{rate:g}" for rate in RATES)), by_rate(rates, best)),
             table(f"{name}: test errors, mean ± half the range of the seeds", columns,
                   overall(finals, best)),
             table(f"{name}: slope of ln(ΔE/s)² on ln N and its 95 % interval",

@@ -19,7 +19,7 @@ extensions = [
     "sphinx.ext.napoleon",
 ]
 # The page of evidence waits for the full runs of benchmarks/evidence_*.py.
-exclude_patterns = ["_build", "evidence.md"]
+exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"tfpes {version}"
 

@@ -93,10 +93,9 @@ class Study:
                 ratios[loss] += [ratio] if ratio else []
 
     def best(self, losses):
-        """Return {loss: (ratio, learning rate)} with the least validation error.
+        """Return {loss: ratio} with the least validation error.
 
-        The sweep in decades, refined by half a decade on both sides of its best; then
-        other learning rates at that ratio.
+        The sweep in decades, refined by half a decade on both sides of its best.
         """
         coarse = self.sweep(losses)
         fine = [
@@ -106,25 +105,19 @@ class Study:
             for power in (-0.5, 0.5)
         ]
         fine = _by_loss(self.store.complete(fine, self.execute, "refinement"))
-        rates = self.rates(
-            {
-                loss: min(runs + fine[loss], key=_validation)["run"]["ratio"]
-                for loss, runs in coarse.items()
-            }
-        )
-        chosen = {
-            loss: min(runs, key=_validation)["run"] for loss, runs in rates.items()
+        return {
+            loss: min(runs + fine[loss], key=_validation)["run"]["ratio"]
+            for loss, runs in coarse.items()
         }
-        return {k: (run["ratio"], run["learning_rate"]) for k, run in chosen.items()}
 
-    def rates(self, ratios):
-        """Run {loss: ratio} with each learning rate; return {loss: [run]} by rate."""
-        runs = [
-            self._run(loss, ratio, 0, rate)
-            for loss, ratio in ratios.items()
-            for rate in RATES
-        ]
-        return _by_loss(self.store.complete(runs, self.execute, "learning rates"))
+    def rates(self, pairs):
+        """Run (loss, ratio) pairs with each learning rate; return {pair: [run]}."""
+        runs = [self._run(*pair, 0, rate) for pair in pairs for rate in RATES]
+        done = self.store.complete(runs, self.execute, "learning rates")
+        return {
+            pair: done[i * len(RATES) : (i + 1) * len(RATES)]
+            for i, pair in enumerate(pairs)
+        }
 
     def repeat(self, chosen):
         """Run (loss, ratio, rate) with all seeds; return their runs, seed by seed."""
@@ -184,6 +177,11 @@ def summary(trainer, auto, independent):
         "slope_auto": measures.size_slope(test, auto),
         "errors": measures.errors(test, auto),
     }
+
+
+def best_rate(runs):
+    """Return the learning rate of the run with the least validation error."""
+    return min(runs, key=_validation)["run"]["learning_rate"]
 
 
 def _validation(run):

@@ -337,9 +337,10 @@ class PairNetwork(keras.layers.Layer):
 
 @pytest.mark.parametrize("column", [False, True])
 def test_network_of_a_user(column, graph, ethanol, close):
-    model = Potential(
-        PairNetwork(column, dtype="float64"), make_norm(), dtype="float64"
-    )
+    # Without autocast a network gets geometry as it is, in `build` as well.
+    network = PairNetwork(column, dtype="float64", autocast=False)
+    model = Potential(network, make_norm(), dtype="float64")
+    model.build()
     outputs = model(graph([ethanol], 20.0))
     scale = np.sqrt(np.linspace(0.5, 2.0, 119)[ethanol.numbers] + 0.01)
     energy, forces = 0.0, np.zeros((9, 3))

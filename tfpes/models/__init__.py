@@ -1,7 +1,9 @@
-"""Potentials and networks."""
+"""Potentials and networks, and parts of networks."""
 
+from tfpes.models.element_embedding import ElementEmbedding
 from tfpes.models.painn import PaiNN
 from tfpes.models.potential import Potential
+from tfpes.models.radial import edge_vectors
 from tfpes.models.schnet import SchNet
 
-__all__ = ["PaiNN", "Potential", "SchNet"]
+__all__ = ["ElementEmbedding", "PaiNN", "Potential", "SchNet", "edge_vectors"]

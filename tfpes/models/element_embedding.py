@@ -15,6 +15,11 @@ class ElementEmbedding(keras.layers.Embedding):
     of their sum: an element with n atoms in a batch then takes steps that are up to
     √n times too large. Here the rows of an element are summed first.
 
+    Args:
+        *args: those of ``keras.layers.Embedding``: ``input_dim`` (119, one row for each
+            atomic number and one for padding), ``output_dim``, ...
+        **kwargs: likewise.
+
     Call arguments:
         atomic_numbers: (A,) int.
 

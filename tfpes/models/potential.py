@@ -67,17 +67,22 @@ class Potential(keras.Model):
     def build(self, input_shape: Any = None) -> None:
         """Build the network by calling it on one atom with one edge to its image."""
         if not self.network.built:
+            dtype = self._geometry_dtype
             self.network(
                 {
-                    "positions": tf.zeros((1, 3)),
+                    "positions": tf.zeros((1, 3), dtype),
                     "atomic_numbers": tf.ones((1,), tf.int32),
                     "structure_index": tf.zeros((1,), tf.int32),
-                    "cell": 3.0 * tf.eye(3)[None],
+                    "cell": 3.0 * tf.eye(3, dtype=dtype)[None],
                     "edge_index": tf.zeros((2, 1), tf.int32),
-                    "edge_shift": tf.ones((1, 3)),
+                    "edge_shift": tf.ones((1, 3), dtype),
                 }
             )
         self.built = True
+
+    @property
+    def _geometry_dtype(self) -> Any:
+        return tf.float64 if self.compute_dtype == "float64" else tf.float32
 
     def call(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Return energies, forces and, if asked for, virials."""
@@ -87,9 +92,8 @@ class Potential(keras.Model):
         self, inputs: dict[str, Any], compute_virial: bool
     ) -> dict[str, Any]:
         """Do what a call does, with or without virials."""
-        dtype = tf.float64 if self.compute_dtype == "float64" else tf.float32
-        geometry = ("positions", "cell", "edge_shift")
-        inputs = {**inputs, **{key: tf.cast(inputs[key], dtype) for key in geometry}}
+        for key in ("positions", "cell", "edge_shift"):
+            inputs = {**inputs, key: tf.cast(inputs[key], self._geometry_dtype)}
         numbers, cell = inputs["atomic_numbers"], inputs["cell"]
         structure_index = inputs["structure_index"]
         num_structures = cell.shape[0] or tf.shape(cell)[0]

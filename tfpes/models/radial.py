@@ -12,9 +12,16 @@ CUTOFF_FUNCTIONS = ("cosine", "polynomial")
 
 
 def edge_vectors(inputs: dict[str, Any]) -> Any:
-    """Return the vector from centre to neighbour of each edge, (P, 3), Å.
+    """Return the vector from centre i to neighbour j of each edge.
 
     ``v = positions[j] + edge_shift @ cell - positions[i]``
+
+    Args:
+        inputs: dict of ``positions`` (A, 3) Å, ``structure_index`` (A,), ``cell``
+            (S, 3, 3) Å, ``edge_index`` (2, P), ``edge_shift`` (P, 3).
+
+    Returns:
+        (P, 3), Å.
     """
     centre, neighbour = inputs["edge_index"][0], inputs["edge_index"][1]
     positions = inputs["positions"]
