@@ -117,7 +117,7 @@ def draw(name, finals, best, path):
             left.semilogy(range(len(names)), 1e3 * values, "o-", ms=4, label=loss,
                           color=COLORS[loss])  # fmt: skip
             left.set_xticks(range(len(names)), names, fontsize=8)
-            found = np.array([r["slope"] for r in results])
+            found = np.array([r["slope_auto"] for r in results])
             right.errorbar(found[:, 0].mean(), -i, xerr=found[:, 1].mean(), fmt="o",
                            color=COLORS[loss], capsize=3)  # fmt: skip
             ends = [r["gradient"]["end"]["by_size"] for r in results if "gradient" in r]
@@ -129,7 +129,10 @@ def draw(name, finals, best, path):
         left.minorticks_off()
         right.axvline(0, color="black", lw=0.8, ls=":")
         right.set_yticks([])
-        right.set(xlabel="slope of ln(ΔE/s)²\non ln N", title="size slope, 95 %")
+        right.set(
+            xlabel="slope of ln(ΔE/s)² on\nln N, s of the auto law",
+            title="size slope, 95 %",
+        )
         handles, labels = left.get_legend_handles_labels()
         figure.legend(handles, labels, ncols=5, loc="outside lower center", fontsize=9,
                       columnspacing=1.2)  # fmt: skip

@@ -101,9 +101,11 @@ def draw(runs, path):
     with plt.rc_context(STYLE):
         figure, panels = plt.subplots(1, 3, figsize=(8, 3.0), sharey=True)
         for axes, loss in zip(panels, LOSSES, strict=True):
-            for units, style in zip(data.UNITS, ("-", "--", "-.", ":"), strict=True):
+            for units, style in zip(
+                data.UNITS, ("-", (0, (5, 5)), "--", "-.", ":"), strict=True
+            ):
                 values = curve(runs[loss, units, 0])
-                axes.semilogy(np.arange(1, len(values) + 1), values, style, lw=1.8,
+                axes.semilogy(np.arange(1, len(values) + 1), values, ls=style, lw=1.8,
                               label=units)  # fmt: skip
             axes.set_title(loss)
             axes.set_xlabel("epoch")

@@ -16,6 +16,8 @@ HARTREE, BOHR, KCAL = 27.211386245988, 0.529177210903, 0.0433641042418009
 
 UNITS = {
     "eV, Å": (1.0, 1.0),
+    # A power of 2 rounds nothing: what changes here is not a matter of rounding.
+    "4 eV, Å": (4.0, 1.0),
     "Hartree, Å": (HARTREE, 1.0),
     "kcal/mol, Å": (KCAL, 1.0),
     "Hartree, Bohr": (HARTREE, BOHR),
