@@ -144,7 +144,7 @@ def draw(runs, seeds, path):
                 axes.plot(values, [-i] * len(values), "o", ms=5, alpha=0.6, color="C0")
                 axes.plot(np.mean(values), -i, "|", ms=14, color="black")
             axes.set_title(damage, fontsize=9)
-            axes.set_xlim(left=0)
+            axes.set_xlim(0, 1.08 * axes.get_xlim()[1])
             axes.grid(axis="x", alpha=0.3)
             axes.set_xlabel("combined error", fontsize=9)
         panels[0].set_yticks([-i for i in range(len(VARIANCES))], list(VARIANCES))
