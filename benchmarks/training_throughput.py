@@ -132,7 +132,7 @@ def pipeline(quick):
             sets["made in advance"] = tf.data.Dataset.from_tensor_slices(stacked)
         times = {key: [] for key in sets}
         clock = Clock()
-        for turn in range(4 if quick else 12):
+        for turn in range(4 if quick else 8):
             for key, dataset in sets.items():
                 model.fit(dataset, epochs=1, shuffle=False, verbose=0,
                           callbacks=[clock])  # fmt: skip

@@ -15,6 +15,20 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("tfpes")
 
+# What takes longest goes first, so that all workers of pytest-xdist end together.
+LONGEST = ("test_documents", "test_resume", "test_examples", "test_cli")
+
+
+def pytest_configure(config):
+    # Otherwise, files with few tests come last, however long these are.
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
+
+
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 CUTOFF = 4.0
 
@@ -271,6 +285,19 @@ def trained(crystals, tmp_path_factory):
         folder / "model.keras",
         folder / "saved_model",
     )
+
+
+@pytest.fixture
+def without_xla(monkeypatch):
+    """Let runs train without XLA, quicker, where it is not what is tested."""
+    import tfpes
+
+    compile_ = tfpes.models.Potential.compile
+
+    def compile_without(self, **options):
+        compile_(self, **{**options, "jit_compile": False})
+
+    monkeypatch.setattr(tfpes.models.Potential, "compile", compile_without)
 
 
 @pytest.fixture(scope="session")

@@ -146,7 +146,7 @@ def test_relaxation_ends_at_the_minimum_of_an_energy_scan(calculator64):
 
 @pytest.mark.slow
 def test_energy_is_conserved(calculator32):
-    """5000 steps of 2 fs: less than 1 meV per atom."""
+    """5000 steps of 2 fs: to 0.5 meV per atom; forces 2 % too large would not do."""
     atoms = bulk("Cu", a=3.68, cubic=True) * (2, 2, 2)
     atoms.calc = calculator32
     thermalize_momenta(atoms, 600, rng=np.random.default_rng(0))
@@ -163,8 +163,8 @@ def test_energy_is_conserved(calculator32):
     total, potential = np.array(energies).T / len(atoms)
     time = np.linspace(0, 1, len(total))
     drift = np.polyfit(time, total, 1)[0]
-    assert abs(drift) < 1e-3
-    assert np.abs(total - total[0]).max() < 1e-3
+    assert abs(drift) < 1e-4
+    assert np.abs(total - total[0]).max() < 5e-4
     assert np.ptp(potential) > 5e-3
 
 

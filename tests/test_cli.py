@@ -140,7 +140,7 @@ def test_default_folder_is_a_new_one_each_time(data, tmp_path, monkeypatch, part
     assert not any((tmp_path / "runs/data-1").iterdir())
 
 
-def test_fewer_structures_than_a_batch(frames, tmp_path):
+def test_fewer_structures_than_a_batch(frames, tmp_path, without_xla):
     ase.io.write(tmp_path / "few.xyz", frames[:8:2])
     result = run(
         tmp_path / "few.xyz", "-o", tmp_path / "out", *QUICK[:-1], "64", "--overwrite"
@@ -244,12 +244,12 @@ def test_isolated_atoms_are_left_out_and_reported(frames, tmp_path, parts):
     assert_fails(result, "5 isolated atoms")
 
 
-def test_nan_loss_stops_and_names_the_batch(data, tmp_path):
+def test_nan_loss_stops_and_names_the_batch(data, tmp_path, without_xla):
     result = run(data, "-o", tmp_path / "out", *QUICK, "--learning-rate", "1e30")
     assert_fails(result, "The loss must be finite", "epoch 1, batch", "learning rate")
 
 
-def test_interrupt_keeps_what_was_learned(data, tmp_path, monkeypatch):
+def test_interrupt_keeps_what_was_learned(data, tmp_path, monkeypatch, without_xla):
     def interrupt(self, epoch, logs=None):
         raise KeyboardInterrupt
 

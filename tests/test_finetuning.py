@@ -18,6 +18,12 @@ from tfpes.layers.standardization import WEIGHTS
 from tfpes.training import run as run_module
 
 
+@pytest.fixture(autouse=True)
+def eager(monkeypatch):
+    """Predict without compiling, which each call would do anew."""
+    monkeypatch.setattr("tfpes.evaluation.predictions.runner", lambda model: model)
+
+
 @pytest.fixture
 def model(trained):
     return load_trained(trained.keras_file)

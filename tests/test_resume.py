@@ -3,9 +3,7 @@
 import errno
 import json
 import os
-import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -25,9 +23,11 @@ from tfpes.training import Options
 from tfpes.training import run as run_module
 from tfpes.training.checkpoint import Checkpoint, Saved
 from tfpes.training.fit import CHECKPOINT
+from tfpes.training.lock import LOCK, locked
 from tfpes.training.potential import compile_potential
 
 EPOCHS = 6
+fcntl = pytest.importorskip("fcntl")
 OPTIONS = ["--epochs", EPOCHS, "--channels", 8, "--blocks", 1, "--batch-size", 4]
 
 
@@ -72,53 +72,45 @@ def die(*arguments):
 
 @pytest.fixture(scope="module")
 def uninterrupted(data, tmp_path_factory):
-    """A complete run, and a copy of it from before the results were written."""
+    """A complete run, and copies from its fourth epoch and from before its results."""
     room = tmp_path_factory.mktemp("uninterrupted")
     write = run_module.write_results
+
+    def copy_in_the_fourth(self, epoch, logs=None):
+        if epoch == 3:
+            shutil.copytree(room / "run", room / "stopped")
 
     def copy_and_write(*arguments):
         shutil.copytree(room / "run", room / "trained")
         write(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoint, "on_epoch_begin", copy_in_the_fourth)
+        # Writes every epoch, however fast.
+        patch.setattr("tfpes.training.checkpoint._SHARE_OF_TIME", 1e9)
         patch.setattr(run_module, "write_results", copy_and_write)
         result = run(data, "-o", room / "run", *OPTIONS)
     assert result.exit_code == 0, result.output
     return room
 
 
-@pytest.fixture(scope="module")
-def interrupted(data, tmp_path_factory):
-    """A run that was interrupted in its fourth epoch, and its output."""
-    folder = tmp_path_factory.mktemp("interrupted") / "run"
-
-    def interrupt(self, epoch, logs=None):
-        if epoch == 3:
-            raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Checkpoint, "on_epoch_begin", interrupt)
-        # Writes every epoch, however fast.
-        patch.setattr("tfpes.training.checkpoint._SHARE_OF_TIME", 1e9)
-        result = run(data, "-o", folder, *OPTIONS)
-    assert result.exit_code == 130, result.output
-    return folder, result.output
-
-
 @pytest.fixture
-def stopped(interrupted, tmp_path):
-    """A copy of the interrupted run, without results as if it had been killed."""
-    folder = shutil.copytree(interrupted[0], tmp_path / "run")
-    (folder / "metrics.json").unlink()
-    return folder
+def stopped(uninterrupted, tmp_path):
+    """The folder of a run that was killed in its fourth epoch."""
+    return shutil.copytree(uninterrupted / "stopped", tmp_path / "run")
 
 
-def test_an_interrupted_run_tells_how_to_go_on(interrupted):
-    folder, output = interrupted
-    assert f"--resume {folder}" in output.replace("\n", "")
-    assert not json.loads((folder / "metrics.json").read_text())["finished"]
-    assert len(history(folder)["loss"]) == 3
-    assert (folder / CHECKPOINT).exists()
+def test_an_interrupted_run_tells_how_to_go_on(stopped, monkeypatch):
+    def interrupt(self, epoch, logs=None):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoint, "on_epoch_begin", interrupt)
+    result = run("--resume", stopped)
+    assert result.exit_code == 130, result.output
+    assert f"--resume {stopped}" in result.output.replace("\n", "")
+    assert not json.loads((stopped / "metrics.json").read_text())["finished"]
+    assert len(history(stopped)["loss"]) == 3
+    assert (stopped / CHECKPOINT).exists()
 
 
 def test_the_same_as_an_uninterrupted_run(uninterrupted, stopped):
@@ -285,7 +277,7 @@ def test_disk_full(checkpoint, monkeypatch):
     with pytest.raises(OSError, match=r"No space left.*previous one is intact"):
         checkpoint.write()
     assert checkpoint.path.read_bytes() == before
-    assert not list(checkpoint.path.parent.glob(".*"))
+    assert not list(checkpoint.path.parent.glob(".*.npz"))
 
 
 def test_short_epochs_are_not_all_written(checkpoint, monkeypatch):
@@ -311,11 +303,57 @@ def test_what_a_killed_process_left_is_swept(stopped, monkeypatch):
     for name in (".saved_model-x1", ".pictures-x2"):
         (stopped / name).mkdir()
         (stopped / name / "part").write_text("")
-    for name in (".checkpoint.unfinished.npz", ".metrics.json.x3", ".mine"):
+    for name in (".checkpoint.unfinished.npz", ".metrics.unfinished.json", ".mine"):
         (stopped / name).write_text("")
     monkeypatch.setattr(run_module, "fit", die)
     run("--resume", stopped)
     assert [path.name for path in stopped.glob(".*")] == [".mine"]
+
+
+# -- one process at a time -----------------------------------------------------------
+
+IN_USE = "which is in use by another process"
+
+
+def test_a_run_in_use(stopped, data):
+    (stopped / LOCK).unlink(missing_ok=True)  # of the process that was killed
+    before = {p: p.stat().st_mtime_ns for p in stopped.iterdir()}
+    with locked(stopped):
+        assert_fails(run("--resume", stopped), f"'{stopped}', {IN_USE}")
+        again = run(data, "-o", stopped, "--overwrite", *OPTIONS)
+        assert_fails(again, IN_USE)
+        assert {p for p in stopped.iterdir() if p.name != LOCK} == before.keys()
+    assert before == {p: p.stat().st_mtime_ns for p in stopped.iterdir()}
+
+
+def test_what_a_killed_process_left_locks_nothing(stopped, monkeypatch):
+    monkeypatch.setattr(run_module, "fit", die)
+    assert (stopped / LOCK).exists()
+    assert isinstance(run("--resume", stopped).exception, Killed)
+    assert not (stopped / LOCK).exists()
+
+
+def test_a_lock_that_was_just_removed(tmp_path, monkeypatch):
+    """It was opened before its holder had ended: a third may hold a new one."""
+    flock = fcntl.flock
+
+    def late(handle, operation):
+        (tmp_path / LOCK).unlink()
+        flock(handle, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(BlockingIOError, match=IN_USE), locked(tmp_path):
+        pass
+
+
+def test_no_locks_on_this_file_system(tmp_path, monkeypatch):
+    def fail(handle, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with locked(tmp_path):
+        assert (tmp_path / LOCK).exists()
+    assert not (tmp_path / LOCK).exists()
 
 
 # -- the shuffle --------------------------------------------------------------------
@@ -343,31 +381,35 @@ def test_the_shuffle_is_a_function_of_seed_and_epoch(data):
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments(uninterrupted, data, tmp_path):
-    """SIGKILL, each time at a random moment after the start of training."""
-    rng = random.Random(0)
+def test_killed(uninterrupted, data, tmp_path, monkeypatch):
+    """SIGKILL at some moment after the first epoch; until then, no other process."""
+    fitted = []
+    monkeypatch.setattr(
+        run_module, "write_results", lambda *arguments: fitted.append(arguments[3])
+    )
     folder = tmp_path / "run"
     command = [sys.executable, "-W", "ignore", "-c", "from tfpes.cli import app; app()"]
-    arguments = [data, "-o", folder, *OPTIONS]
-    for _ in range(2):
-        process = subprocess.Popen(
-            [*command, "train", *map(str, arguments)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+    process = subprocess.Popen(
+        [*command, "train", *map(str, [data, "-o", folder, *OPTIONS])],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
         # Once there are options to go on with.
-        while not (folder / "config.json").exists():
-            assert process.poll() is None
-            time.sleep(0.01)
-        try:
-            process.wait(rng.uniform(0.5, 8.0))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-        arguments = ["--resume", folder]
-        if (folder / CHECKPOINT).exists():
-            Saved(folder / CHECKPOINT)
-    if not (folder / "metrics.json").exists():
-        result = run("--resume", folder)
-        assert result.exit_code == 0, result.output
-    assert history(folder) == history(uninterrupted / "run")
+        wait_for(folder / "config.json", process)
+        assert_fails(run("--resume", folder), IN_USE)
+        wait_for(folder / CHECKPOINT, process)
+    finally:
+        process.kill()
+        process.wait()
+    assert not (folder / "metrics.json").exists()
+    result = run("--resume", folder)
+    assert result.exit_code == 0, result.output
+    assert "Going on after epoch" in result.output
+    assert fitted[0].history == history(uninterrupted / "run")
+
+
+def wait_for(path, process):
+    while not path.exists():
+        assert process.poll() is None
+        time.sleep(0.01)

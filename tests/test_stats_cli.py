@@ -167,7 +167,7 @@ def test_training_uses_the_statistics(data, stats, tmp_path, model):
     assert options["stats"] == str(stats)
 
 
-def test_a_whole_run(data, stats, tmp_path):
+def test_a_whole_run(data, stats, tmp_path, without_xla):
     content = json.loads(stats.read_text()) | {"report": None}
     stats.write_text(json.dumps(content))
     quick = ["--epochs", "1", "--channels", "4", "--blocks", "1"]

@@ -53,9 +53,17 @@ def test_gradients_of_all_weights_are_finite(trained):
         assert np.isfinite(tf.convert_to_tensor(gradient)).all()
 
 
+def load(trained):
+    """Load what is compiled for XLA, and do without, for time."""
+    model = keras.models.load_model(trained.keras_file)
+    assert model.jit_compile is True
+    model.jit_compile = False
+    return model
+
+
 @pytest.fixture(scope="module")
 def loaded(trained):
-    return keras.models.load_model(trained.keras_file)
+    return load(trained)
 
 
 def test_loading_restores_what_was_compiled(trained, loaded):
@@ -74,7 +82,7 @@ def test_loading_restores_what_was_compiled(trained, loaded):
 
 
 def test_loaded_losses_share_the_statistics_of_the_model(trained):
-    loaded = keras.models.load_model(trained.keras_file)
+    loaded = load(trained)
     for loss in loaded.loss.values():
         assert loss.normalization is loaded.normalization
     norm = trained.model.normalization
