@@ -26,8 +26,9 @@ class EnergyLoss(StandardizedLoss):
         loss = mean_s metric(E'_s,true, E'_s,pred),
         E' = (E - Σ n_z μ_z) / √(Σ n_z σ_z² + N² κ²)
 
-    The mean is over the structures that have an energy. The expected loss does not
-    depend on the size or the composition of a structure, nor on units.
+    The mean is over the structures that have an energy. No loss depends on units. The
+    mean square of E' does not depend on the size or the composition of a structure;
+    the mean of another metric only as far as E' has one distribution for all.
 
     Args:
         normalization: the adapted :class:`tfpes.layers.PESNormalization`. The scale
