@@ -181,7 +181,7 @@ def _tails(diagnosis: Diagnosis) -> list[str]:
             f"The kurtosis of E' is {shape.energy_kurtosis:.3g} (3 if normal): "
             f"{shape.half_of_energies} of {shape.energies} structures hold half of the "
             "sum of E'², and would rule a squared energy loss. Use `metric='huber'` or "
-            "'mae' for the energies, or `robust=True` for the statistics."
+            "'mae' for the energies."
         )
     if shape.force_kurtosis > _HEAVY:
         sentences.append(

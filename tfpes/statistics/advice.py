@@ -116,8 +116,9 @@ def _shape_warnings(
         found.append(
             f"Heavy tails: kurtosis {moments.kurtosis:.3g} (3 if normal), largest |E'| "
             f"{moments.largest:.3g}. A few structures rule the variances and would "
-            "rule a squared loss. Look at that composition; `robust=True` pulls such "
-            "energies in, and the Huber metric tames them in the loss."
+            "rule a squared loss. Look at that composition; the Huber metric "
+            "tames such energies in the loss. `robust=True` keeps them out of the "
+            "variances, but a squared loss then gives them more weight."
         )
     off = [
         b
