@@ -3,7 +3,9 @@
 import errno
 import json
 import os
+import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -413,3 +415,34 @@ def wait_for(path, process):
     while not path.exists():
         assert process.poll() is None
         time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments(uninterrupted, data, tmp_path):
+    """SIGKILL, each time at a random moment after the start of training."""
+    rng = random.Random(0)
+    folder = tmp_path / "run"
+    command = [sys.executable, "-W", "ignore", "-c", "from tfpes.cli import app; app()"]
+    arguments = [data, "-o", folder, *OPTIONS]
+    for _ in range(2):
+        process = subprocess.Popen(
+            [*command, "train", *map(str, arguments)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        # Once there are options to go on with.
+        while not (folder / "config.json").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        try:
+            process.wait(rng.uniform(0.5, 8.0))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        arguments = ["--resume", folder]
+        if (folder / CHECKPOINT).exists():
+            Saved(folder / CHECKPOINT)
+    if not (folder / "metrics.json").exists():
+        result = run("--resume", folder)
+        assert result.exit_code == 0, result.output
+    assert history(folder) == history(uninterrupted / "run")
