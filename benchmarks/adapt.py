@@ -28,8 +28,8 @@ import tfpes
 from tfpes.evaluation import compositions
 from tfpes.layers import PESNormalization
 from tfpes.statistics import AtomicTable, CompositionTable, fit_energy, fit_forces
-from tfpes.statistics.laws import COLLECTIVE_FLOOR
-from tfpes.statistics.variance import FLOOR
+from tfpes.statistics.fit.laws import COLLECTIVE_FLOOR
+from tfpes.statistics.fit.variance import FLOOR
 
 SHARED = pathlib.Path(__file__).parents[2] / "shared" / "data"
 SETS = ("nbmotaw_mvl", "mlearn6", "mptrj_random_1k", "acac_botnet")

@@ -21,7 +21,7 @@ from tfpes.training import run as run_module
 @pytest.fixture(autouse=True)
 def eager(monkeypatch):
     """Predict without compiling, which each call would do anew."""
-    monkeypatch.setattr("tfpes.evaluation.predictions.runner", lambda model: model)
+    monkeypatch.setattr("tfpes.inference.predictions.runner", lambda model: model)
 
 
 @pytest.fixture

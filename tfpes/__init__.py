@@ -23,5 +23,5 @@ from tfpes import statistics
 # can be: Keras finds the classes of a `.keras` file only after they are registered.
 if importlib.util.find_spec("tensorflow") is not None:
     from tfpes import callbacks, data, layers, losses, metrics, models, targets
-    from tfpes.calculator import Calculator
     from tfpes.evaluation import evaluate
+    from tfpes.inference.calculator import Calculator

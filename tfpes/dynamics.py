@@ -17,8 +17,8 @@ from ase.md.verlet import VelocityVerlet
 from rich.console import Console
 from rich.progress import Progress
 
-from tfpes.calculator import Calculator
 from tfpes.data.read import iterate
+from tfpes.inference.calculator import Calculator
 from tfpes.runs import RunOptions, choose_folder
 
 ENSEMBLES = ("nve", "nvt", "npt")

@@ -8,7 +8,7 @@ import numpy as np
 from tfpes.data import Structures
 from tfpes.elements import by_symbol, join_symbols
 from tfpes.evaluation import compositions, predict
-from tfpes.loading import load_keras
+from tfpes.inference.loading import load_keras
 from tfpes.models import Potential
 from tfpes.statistics import CompositionTable, fit_energy
 

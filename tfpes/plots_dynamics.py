@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 
-from tfpes.plots import STYLE, save_figure
+from tfpes.plotting import STYLE, save_figure
 
 PANELS = (
     ("temperature_K", "temperature [K]"),

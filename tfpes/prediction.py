@@ -10,9 +10,9 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from rich.console import Console
 
-from tfpes.calculator import Calculator
 from tfpes.data.read import iterate
 from tfpes.files import replacing
+from tfpes.inference.calculator import Calculator
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

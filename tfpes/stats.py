@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 from rich.console import Console
 
-from tfpes.json_file import write_json
+from tfpes.files import write_json
 from tfpes.layers import PESNormalization
 from tfpes.runs import (
     RunOptions,
@@ -55,10 +55,10 @@ def stats(options: StatsOptions, console: Console) -> pathlib.Path:
     print_report(normalization.report, console)
 
     # matplotlib takes a second to import.
-    from tfpes import plots_statistics
+    from tfpes.diagnostics import statistics_pictures
 
     folder.mkdir(parents=True, exist_ok=True)
-    plots_statistics.plot_statistics(folder, structures, normalization)
+    statistics_pictures.plot_statistics(folder, structures, normalization)
     write_json(folder / "report.json", normalization.report.as_dict())
     if save is not None:
         save.parent.mkdir(parents=True, exist_ok=True)

@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.table import Table
 
 from evidence.measures import rounded
-from tfpes.json_file import write_json
-from tfpes.plots import STYLE
+from tfpes.evaluation.pictures import STYLE
+from tfpes.files import write_json
 
 mpl.use("Agg")
 console = Console(width=150)

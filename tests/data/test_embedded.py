@@ -4,6 +4,8 @@ import collections
 import functools
 import io
 import lzma
+import pathlib
+import sys
 
 import numpy as np
 import pytest
@@ -13,7 +15,12 @@ from ase.calculators.emt import EMT
 from ase.io import read
 
 from tfpes.data import embedded
-from tfpes.data.embedded import EMBEDDED, embedded_path, generate, generate_alloys
+from tfpes.data.embedded import EMBEDDED, embedded_path
+
+# The generators are not part of the package.
+sys.path.append(str(pathlib.Path(__file__).parents[2] / "benchmarks" / "embedded"))
+import generate
+import generate_alloys
 
 # Half of the last digit in the files.
 ENERGY, FORCE, STRESS = 0.5e-6, 0.5e-4, 0.5e-7

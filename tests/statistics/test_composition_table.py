@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfpes.statistics import CompositionTable, rows, table_part
+from tfpes.statistics import CompositionTable
+from tfpes.statistics.tables import rows, table_part
 
 
 @st.composite

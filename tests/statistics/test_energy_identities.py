@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfpes.statistics import fit_energy
-from tfpes.statistics.diagnostics import residuals, standardized
+from tfpes.statistics.report.goodness import residuals, standardized
 
 
 def problem(simulate, seed, structures=120, elements=4, **options):

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from tfpes.statistics import design as design_module
-from tfpes.statistics import fit_energy, objective
-from tfpes.statistics.design import Design
-from tfpes.statistics.laws import COLLECTIVE_FLOOR
-from tfpes.statistics.objective import Problem, evaluate, gradient, hessian
-from tfpes.statistics.variance import FLOOR
+from tfpes.statistics import fit_energy
+from tfpes.statistics.fit import design as design_module
+from tfpes.statistics.fit import likelihood
+from tfpes.statistics.fit.design import Design
+from tfpes.statistics.fit.laws import COLLECTIVE_FLOOR
+from tfpes.statistics.fit.likelihood import Problem, evaluate, gradient, hessian
+from tfpes.statistics.fit.variance import FLOOR
 
 CASES = [
     # structures, elements, kappa
@@ -133,7 +134,7 @@ def test_the_recipe_is_stationary_for_the_restricted_likelihood(fill, simulate):
 def test_fixed_leverages_lead_to_the_same_point(fill, simulate, monkeypatch):
     composition, energies, _ = simulate(np.random.default_rng(2), 200, 6)
     exact = fit_energy(fill(composition, energies), size_law="collective")
-    monkeypatch.setattr(objective, "EXACT_ROWS", 0)
+    monkeypatch.setattr(likelihood, "EXACT_ROWS", 0)
     fixed = fit_energy(fill(composition, energies), size_law="collective")
     np.testing.assert_allclose(fixed.variance, exact.variance, 1e-6)
     ours, theirs = fixed.laws["collective"], exact.laws["collective"]

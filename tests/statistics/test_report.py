@@ -11,7 +11,7 @@ from tfpes.statistics import (
     fit_virial,
     make_report,
 )
-from tfpes.statistics.diagnostics import residuals, size_exponent, standardized
+from tfpes.statistics.report.goodness import residuals, size_exponent, standardized
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import pytest
 from scipy import integrate, stats
 
 from tfpes.statistics import fit_energy
-from tfpes.statistics.robust import CONSISTENCY, CUT
+from tfpes.statistics.fit.robust import CONSISTENCY, CUT
 
 
 def test_consistency():

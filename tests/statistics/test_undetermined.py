@@ -6,7 +6,7 @@ import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfpes.statistics.undetermined import null_vectors
+from tfpes.statistics.fit.undetermined import null_vectors
 
 
 def vectors(matrix):

@@ -2,7 +2,7 @@
 
 from tfpes.callbacks.best_model import BestModel
 from tfpes.callbacks.cosine_budget import CosineBudget
-from tfpes.callbacks.loss_weights import LossWeightSchedule
+from tfpes.callbacks.loss_weight_schedule import LossWeightSchedule
 from tfpes.callbacks.schedules import exponential, linear, step
 from tfpes.callbacks.stop_on_nan import StopOnNaN
 

@@ -3,5 +3,6 @@
 from tfpes.data.padding import Padding
 from tfpes.data.read import load, read
 from tfpes.data.structures import Structures
+from tfpes.data.verlet_list import VerletList
 
-__all__ = ["Padding", "Structures", "load", "read"]
+__all__ = ["Padding", "Structures", "VerletList", "load", "read"]

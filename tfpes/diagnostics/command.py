@@ -11,7 +11,7 @@ from tfpes.data.structures import Structures
 from tfpes.diagnostics.diagnosis import diagnose
 from tfpes.diagnostics.page import to_html
 from tfpes.files import replacing
-from tfpes.loading import load_potential
+from tfpes.inference.loading import load_potential
 from tfpes.runs import RunOptions, check_cutoff, read_set
 
 

@@ -10,11 +10,11 @@ from tfpes.data.structures import Structures
 from tfpes.diagnostics import geometry, outliers, tables
 from tfpes.diagnostics.advice import advise
 from tfpes.diagnostics.balance import Balance, balance
+from tfpes.diagnostics.loss_shares import loss_shares
 from tfpes.diagnostics.model_errors import ModelErrors, model_errors
 from tfpes.diagnostics.shape import Shape, shape
 from tfpes.evaluation import compositions
 from tfpes.layers import PESNormalization
-from tfpes.loss_weights import loss_shares
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -30,7 +30,7 @@ class Diagnosis:
         by_size: rows of ``tfpes.diagnostics.tables.row`` for each size bin.
         by_element: likewise, with ``mean`` μ, ``deviation`` σ and ``force_scale`` η.
         by_config_type: likewise, most frequent first.
-        shares: what each loss weighs, :func:`tfpes.loss_weights.loss_shares`.
+        shares: what each loss weighs, :func:`tfpes.diagnostics.loss_shares`.
         balances: what an energy : forces ratio of 1 : 1 means for each loss.
         shape: how far E' and F' are from normal.
         outliers: structures to look at, by kind and then by size of the deviation.

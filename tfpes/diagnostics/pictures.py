@@ -8,9 +8,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from tfpes.diagnostics.diagnosis import Diagnosis
-from tfpes.plots import STYLE, plot_error_by_size, plot_parity, save_figure
-from tfpes.plots_losses import plot_loss_shares
-from tfpes.plots_statistics import plot_standardized, plot_statistics
+from tfpes.diagnostics.loss_pictures import plot_loss_shares
+from tfpes.diagnostics.statistics_pictures import plot_standardized, plot_statistics
+from tfpes.evaluation.pictures import plot_error_by_size, plot_parity
+from tfpes.plotting import STYLE, save_figure
 
 
 def draw(diagnosis: Diagnosis) -> dict[str, str]:

@@ -2,8 +2,8 @@
 
 from tfpes.evaluation.comparison import Comparison
 from tfpes.evaluation.errors import Errors, size_bins
-from tfpes.evaluation.predictions import Predictions, compositions, predict
 from tfpes.evaluation.result import Evaluation, evaluate
+from tfpes.inference import Predictions, compositions, predict
 
 __all__ = [
     "Comparison",

@@ -9,7 +9,7 @@ from rich.console import Console
 from tfpes.data import Structures
 from tfpes.elements import SYMBOLS, join_symbols
 from tfpes.evaluation.result import evaluate
-from tfpes.loading import LoadedPotential, load_potential
+from tfpes.inference.loading import LoadedPotential, load_potential
 from tfpes.runs import RunOptions, choose_folder, read_set
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tfpes.data.structures import Structures
 from tfpes.elements import NUMBER_OF_COLUMNS
-from tfpes.evaluation.predictions import (
+from tfpes.inference.predictions import (
     arrays,
     compositions,
     predict,

@@ -14,8 +14,7 @@ from tfpes.evaluation.comparison import (
 )
 from tfpes.evaluation.errors import Errors, as_json, group_errors
 from tfpes.evaluation.tables import ErrorTable
-from tfpes.files import replacing
-from tfpes.json_file import write_json
+from tfpes.files import replacing, write_json
 from tfpes.layers import PESNormalization
 
 GROUPS = ("by_size", "by_element", "by_config_type")
@@ -75,10 +74,10 @@ class Evaluation:
     def plot_parity(self, path: str | os.PathLike[str]) -> None:
         """Draw predicted against true energies, force components and virials."""
         # matplotlib takes a second to import.
-        from tfpes import plots
+        from tfpes.evaluation import pictures
 
         with replacing(path) as unfinished:
-            plots.plot_parity(unfinished, self.comparison)
+            pictures.plot_parity(unfinished, self.comparison)
 
     def _groups(self) -> list[tuple[str, tuple[Errors, ...]]]:
         groups = [(name.removeprefix("by_"), getattr(self, name)) for name in GROUPS]
@@ -101,7 +100,7 @@ def evaluate(
     Args:
         model: any Keras model or function from inputs to a dict with ``energy`` (S,),
             ``forces`` (A, 3) and optionally ``virial`` (S, 3, 3), or a
-            :class:`tfpes.loading.LoadedPotential`. A target that the model
+            :class:`tfpes.inference.LoadedPotential`. A target that the model
             has no output for is left out.
         data: a :class:`tfpes.data.Structures` with neighbour lists for the cutoff of
             the model, or a ``tf.data.Dataset`` of batches ``(inputs, targets)`` with

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfpes.layers.labels import Labels, join, read_labels
+from tfpes.layers.batches import Labels, join, read_labels
 from tfpes.statistics import AtomicTable, CompositionTable, virial_mean_square
 from tfpes.targets import split_atom_target, split_structure_target
 

@@ -10,8 +10,8 @@ from tfpes.elements import by_symbol
 from tfpes.layers.accumulator import Accumulator
 from tfpes.layers.adaptation import Adaptation
 from tfpes.layers.standardization import WEIGHTS, Values
-from tfpes.layers.statistics_file import OPTIONS, read_statistics, write_statistics
 from tfpes.statistics import Report
+from tfpes.statistics.file import OPTIONS, read_statistics, write_statistics
 
 _GATHERED = "gathered_"
 """What the names of stored sufficient statistics begin with."""

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfpes.layers import PESNormalization
 from tfpes.losses.elementwise import Metric
-from tfpes.losses.errors import energy_error, force_error, virial_error
+from tfpes.losses.standardized_errors import energy_error, force_error, virial_error
 from tfpes.losses.standardized_loss import StandardizedLoss, flat_weights
 from tfpes.targets import split_atom_target
 

@@ -4,9 +4,9 @@ All are exact over batches, leave out labels that are NaN and padding, and take 
 weights where they are compiled as ``weighted_metrics``.
 """
 
-from tfpes.metrics.energy import EnergyMAE, EnergyRMSE
 from tfpes.metrics.forces import ForceCosine, ForceMAE, ForceRMSE, MaxForceError
 from tfpes.metrics.standardized import StandardizedRMSE
+from tfpes.metrics.structure_errors import EnergyMAE, EnergyRMSE
 from tfpes.metrics.virial import VirialMAE, VirialRMSE
 from tfpes.metrics.within_thresholds import EFwT
 

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfpes.elements import SYMBOLS, atomic_number
-from tfpes.losses.errors import column
+from tfpes.losses.standardized_errors import column
 from tfpes.metrics.mean_metric import MeanMetric, difference, row_weights
 from tfpes.targets import split_atom_target
 

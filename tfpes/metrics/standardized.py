@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from tfpes.layers import PESNormalization
-from tfpes.losses.errors import energy_error, force_error, virial_error
+from tfpes.losses.standardized_errors import energy_error, force_error, virial_error
 from tfpes.metrics.forces import atom_weights
 from tfpes.metrics.mean_metric import MeanMetric, row_weights
 

@@ -5,9 +5,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfpes.losses.errors import column
-from tfpes.metrics.energy import number_of_atoms
+from tfpes.losses.standardized_errors import column
 from tfpes.metrics.mean_metric import MeanMetric, difference
+from tfpes.metrics.structure_errors import number_of_atoms
 from tfpes.targets import split_structure_target
 
 

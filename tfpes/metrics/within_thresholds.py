@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfpes.losses.errors import column
+from tfpes.losses.standardized_errors import column
 from tfpes.metrics.forces import split_forces
 from tfpes.metrics.mean_metric import MeanMetric, difference, row_weights
 from tfpes.targets import split_structure_target

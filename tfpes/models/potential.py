@@ -141,7 +141,7 @@ class Potential(keras.Model):
     def export(
         self, filepath: Any, format: str = "tf_saved_model", **kwargs: Any
     ) -> None:
-        """Write a SavedModel, by :func:`tfpes.export.export_potential`.
+        """Write a SavedModel, by :func:`tfpes.models.export_potential`.
 
         Args:
             filepath: a new folder.
@@ -152,7 +152,7 @@ class Potential(keras.Model):
             super().export(filepath, format=format, **kwargs)
             return
         # The exporter needs the finished model, so it cannot be imported above.
-        from tfpes.export import export_potential
+        from tfpes.models.export import export_potential
 
         export_potential(self, filepath)
 

@@ -3,12 +3,12 @@
 NumPy and SciPy only; nothing here needs TensorFlow.
 """
 
-from tfpes.statistics.atomic_table import AtomicTable
-from tfpes.statistics.composition_table import CompositionTable
-from tfpes.statistics.energy import fit_energy
-from tfpes.statistics.fits import EnergyFit, LawFit, ScaleFit
-from tfpes.statistics.report import Report, make_report
-from tfpes.statistics.scales import fit_forces, fit_virial, virial_mean_square
+from tfpes.statistics.fit.energy import fit_energy
+from tfpes.statistics.fit.results import EnergyFit, LawFit, ScaleFit
+from tfpes.statistics.fit.scales import fit_forces, fit_virial, virial_mean_square
+from tfpes.statistics.report.report import Report, make_report
+from tfpes.statistics.tables.atoms import AtomicTable
+from tfpes.statistics.tables.compositions import CompositionTable
 
 __all__ = [
     "AtomicTable",

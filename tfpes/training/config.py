@@ -17,7 +17,7 @@ import tensorflow as tf
 import tfpes
 from tfpes.data import Structures
 from tfpes.elements import join_symbols
-from tfpes.json_file import write_json
+from tfpes.files import write_json
 from tfpes.training.options import Options
 from tfpes.training.reading import fingerprint
 

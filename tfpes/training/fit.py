@@ -9,10 +9,10 @@ from rich.console import Console
 
 from tfpes.callbacks import BestModel, CosineBudget, StopOnNaN
 from tfpes.callbacks.best_model import save_model
-from tfpes.callbacks.epoch_lines import EpochLines
 from tfpes.data import Structures
 from tfpes.models import Potential
 from tfpes.training.checkpoint import Checkpoint, Saved
+from tfpes.training.epoch_lines import EpochLines
 from tfpes.training.options import Options
 
 CHECKPOINT = "checkpoint.npz"

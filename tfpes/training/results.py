@@ -10,7 +10,7 @@ from rich.console import Console
 
 from tfpes.data import Structures
 from tfpes.evaluation import evaluate
-from tfpes.json_file import write_json
+from tfpes.files import write_json
 from tfpes.models import Potential
 from tfpes.training.checkpoint import Checkpoint
 from tfpes.training.options import Options
@@ -39,7 +39,8 @@ def write_results(
         console: where to print.
     """
     # matplotlib takes a second to import, and only a finished run needs it.
-    from tfpes import plots
+    from tfpes.evaluation import pictures as error_pictures
+    from tfpes.training import pictures
 
     model.export(folder / "saved_model")
     test = parts["test"]
@@ -50,10 +51,12 @@ def write_results(
     with tempfile.TemporaryDirectory(dir=folder, prefix=".pictures-") as name:
         room = pathlib.Path(name)
         evaluation.plot_parity(room / "parity.png")
-        plots.plot_error_by_size(room / "error_by_size.png", evaluation.comparison)
+        error_pictures.plot_error_by_size(
+            room / "error_by_size.png", evaluation.comparison
+        )
         if history.get("loss"):
             path = room / "learning_curves.png"
-            plots.plot_learning_curves(path, history, complete)
+            pictures.plot_learning_curves(path, history, complete)
         for picture in room.iterdir():
             os.replace(picture, folder / picture.name)
     # The last file to be written tells that all are there.

@@ -14,8 +14,8 @@ from rich.console import Console
 
 from tfpes import finetuning
 from tfpes.data import Structures
-from tfpes.export import require_cutoff
 from tfpes.models import Potential
+from tfpes.models.export import require_cutoff
 from tfpes.runs import choose_folder
 from tfpes.training.checkpoint import Saved
 from tfpes.training.config import read_config, write_config

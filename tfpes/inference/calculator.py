@@ -1,0 +1,205 @@
+"""An ASE calculator that runs saved potentials."""
+
+import os
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import numpy as np
+import tensorflow as tf
+from ase import Atoms
+from ase.calculators.calculator import Calculator as ASECalculator
+from ase.calculators.calculator import all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
+from numpy.typing import NDArray
+
+from tfpes.data import read
+from tfpes.data.verlet_list import VerletList
+from tfpes.elements import SYMBOLS, join_symbols
+from tfpes.inference.loading import load_potential
+from tfpes.inference.predictions import predict
+from tfpes.models import Potential
+from tfpes.models.export import input_signature
+
+
+class Calculator(ASECalculator):
+    """Energy, forces and stress of any ASE ``Atoms`` with a potential.
+
+    It keeps a neighbour list (:class:`tfpes.data.VerletList`), which changes no
+    result. Atoms and edges are padded to sizes with room to move, so that XLA compiles
+    once for a system and not anew as atoms move.
+
+    Args:
+        potential: a ``.keras`` file, a SavedModel, the folder of a run of
+            ``tfpes train``, or a :class:`tfpes.models.Potential`.
+        skin: by how much the neighbour list exceeds the cutoff, Å.
+
+    Attributes:
+        cutoff: of the potential, Å.
+        elements: symbols of the elements that it was trained on.
+
+    Raises:
+        FileNotFoundError: if there is no model.
+        ValueError: if it is damaged, not one of tfpes, or of a newer format.
+
+    Calculating raises a ValueError for elements that the model was not trained on,
+    positions that are not finite, and atoms on top of each other; and a
+    FloatingPointError if the result is not finite. The stress, ASE's sign and order,
+    needs three periodic directions.
+
+    Example:
+        >>> calculator = Calculator("runs/alloys-1")  # doctest: +SKIP
+        >>> atoms.calc = calculator  # doctest: +SKIP
+        >>> atoms.get_potential_energy()  # doctest: +SKIP
+    """
+
+    implemented_properties: ClassVar[list[str]] = [
+        "energy",
+        "free_energy",
+        "forces",
+        "stress",
+    ]
+
+    def __init__(
+        self, potential: str | os.PathLike[str] | Potential, *, skin: float = 0.5
+    ) -> None:
+        """Load the model."""
+        super().__init__()
+        self.potential = load_potential(potential)
+        self.cutoff = self.potential.cutoff
+        self.elements = self.potential.elements
+        self._known = np.array([symbol in self.elements for symbol in SYMBOLS])
+        self._neighbours = VerletList(self.cutoff, skin)
+        self._room = {"atoms": 0, "edges": 0}
+        # XLA compiles for each size, which pays from the second time on.
+        signature = [input_signature(self.potential.dtype)]
+        self._run = tf.function(
+            self.potential, jit_compile=True, input_signature=signature
+        )
+        self._run_once = tf.function(self.potential, input_signature=signature)
+        self._sizes: set[tuple[int, int]] = set()
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Any = ("energy",),
+        system_changes: Any = all_changes,
+    ) -> None:
+        """Compute all properties; ASE calls this when something has changed."""
+        super().calculate(atoms, properties, system_changes)
+        self._check_elements([self.atoms])
+        inputs = self._inputs(self.atoms)
+        size = (len(inputs["positions"]), len(inputs["edge_shift"]))
+        run = self._run if size in self._sizes else self._run_once
+        self._sizes.add(size)
+        outputs = run(inputs)
+        energy = float(outputs["energy"][0])
+        forces = outputs["forces"].numpy()[: len(self.atoms)].astype(np.float64)
+        if not (np.isfinite(energy) and np.isfinite(forces).all()):
+            raise FloatingPointError(
+                "Energies and forces must be finite. Received: others, for a structure "
+                f"of {len(self.atoms)} atoms. It is far from what the potential was "
+                "trained on, or the training failed."
+            )
+        self.results = {"energy": energy, "free_energy": energy, "forces": forces}
+        if self.atoms.pbc.all():
+            stress = -outputs["virial"][0].numpy() / self.atoms.get_volume()
+            self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
+
+    def predict(
+        self, images: Iterable[Atoms], batch_size: int = 16, *, verbose: bool = False
+    ) -> list[dict[str, Any]]:
+        """Evaluate many structures, which is faster in batches than one by one.
+
+        Args:
+            images: structures; their own calculators are not used.
+            batch_size: structures at a time.
+            verbose: show progress in a terminal.
+
+        Returns:
+            For each structure, in their order, what this calculator would have in
+            ``results``: ``energy``, ``free_energy``, ``forces`` and ``stress``.
+
+        Raises:
+            ValueError: as for a single structure; the message names it.
+        """
+        images = list(images)
+        self._check_elements(images)
+        structures = read(
+            images,
+            self.cutoff,
+            energy_key=None,
+            forces_key=None,
+            stress_key=None,
+            verbose=verbose,
+        )
+        volumes = [a.get_volume() if a.pbc.all() else None for a in images]
+        predictions = predict(
+            lambda inputs: self._run(self.potential.cast(inputs)),
+            structures,
+            batch_size,
+            verbose,
+        )
+        forces = np.split(predictions.forces, structures.atom_offsets[1:-1])
+        results = []
+        for energy, own, virial, volume in zip(
+            predictions.energy.tolist(),
+            forces,
+            predictions.virial,
+            volumes,
+            strict=True,
+        ):
+            result = {"energy": energy, "free_energy": energy, "forces": own}
+            if volume is not None:
+                result["stress"] = full_3x3_to_voigt_6_stress(-virial / volume)
+            results.append(result)
+        return results
+
+    def _check_elements(self, images: list[Atoms]) -> None:
+        for number, atoms in enumerate(images):
+            unknown = atoms.numbers[~self._known[atoms.numbers]]
+            if len(unknown):
+                place = f" in structure {number}" if len(images) > 1 else ""
+                raise ValueError(
+                    f"The potential was trained on {', '.join(self.elements)}. "
+                    f"Received: atoms of {join_symbols(unknown)}{place}. Train on data "
+                    "that contain them."
+                )
+
+    def _inputs(self, atoms: Atoms) -> dict[str, NDArray]:
+        """Return one structure, and one padding structure."""
+        count = len(atoms)
+        if not count:
+            raise ValueError("A structure needs at least one atom. Received: none.")
+        pairs, shift = self._neighbours.edges(atoms)
+        # Padding edges join a padding atom to its image beyond the cutoff.
+        padding_atoms = self._reserve("atoms", count + 1) - count
+        padding_edges = self._reserve("edges", len(pairs)) - len(pairs)
+        positions = atoms.positions - atoms.positions.mean(axis=0)
+        cell = atoms.cell.array * atoms.pbc[:, None]
+        dtype = self.potential.dtype
+        return {
+            "positions": np.pad(positions, ((0, padding_atoms), (0, 0))).astype(dtype),
+            "atomic_numbers": np.pad(atoms.numbers, (0, padding_atoms)).astype("int32"),
+            "structure_index": np.repeat([0, 1], [count, padding_atoms]).astype(
+                "int32"
+            ),
+            "cell": np.stack([cell, 2 * self.cutoff * np.eye(3)]).astype(dtype),
+            "edge_index": np.pad(
+                pairs.T.astype("int32"),
+                ((0, 0), (0, padding_edges)),
+                constant_values=count,
+            ),
+            "edge_shift": np.pad(
+                shift.astype(dtype), ((0, padding_edges), (0, 0)), constant_values=1
+            ),
+        }
+
+    def _reserve(self, kind: str, needed: int) -> int:
+        """Return a padded size: the last one as long as it fits and is not far off."""
+        if not needed <= self._room[kind] <= 1.5 * needed + 16:
+            # Sizes are rounded to few different ones: going through many structures,
+            # XLA compiles again only for those of a new size.
+            wanted = needed if kind == "atoms" else int(1.05 * needed) + 1
+            step = 2 ** max(wanted.bit_length() - 4, 0)
+            self._room[kind] = -(-wanted // step) * step
+        return self._room[kind]

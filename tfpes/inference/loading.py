@@ -1,0 +1,190 @@
+"""Saved potentials, however they were written, as one kind of object."""
+
+import dataclasses
+import os
+import pathlib
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfpes.elements import SYMBOLS
+from tfpes.layers import PESNormalization
+from tfpes.layers.standardization import WEIGHTS
+from tfpes.models import Potential
+from tfpes.models.export import (
+    FORMAT_VERSION,
+    LENGTHS,
+    METADATA,
+    geometry_dtype,
+    require_cutoff,
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LoadedPotential:
+    """A potential to evaluate, and what must be known to do so.
+
+    Attributes:
+        cutoff: radius of the neighbour lists, Å.
+        elements: symbols of the elements that it was trained on.
+        normalization: with the statistics of the training data.
+        dtype: of positions, cells and forces, ``"float32"`` or ``"float64"``.
+        function: from inputs to outputs.
+
+    Call arguments:
+        inputs: dict as for :class:`tfpes.models.Potential`.
+
+    Returns:
+        dict of ``energy`` (S,) float64 eV, ``forces`` (A, 3) eV/Å and ``virial``
+        (S, 3, 3) float64 eV.
+    """
+
+    cutoff: float
+    elements: tuple[str, ...]
+    normalization: PESNormalization
+    dtype: str
+    function: Callable[[dict[str, Any]], dict[str, Any]]
+
+    def __call__(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Return energies, forces and virials."""
+        return self.function(self.cast(inputs))
+
+    def cast(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Return the inputs with lengths of the right dtype."""
+        lengths = {name: tf.cast(inputs[name], self.dtype) for name in LENGTHS}
+        return {**inputs, **lengths}
+
+
+def load_potential(source: str | os.PathLike[str] | Potential) -> LoadedPotential:
+    """Load a potential from any of its forms.
+
+    Args:
+        source: a ``.keras`` file, a SavedModel that ``Potential.export`` wrote, the
+            folder of a run of ``tfpes train`` (its ``model.keras`` is taken, else its
+            ``saved_model``), or a :class:`tfpes.models.Potential` in memory.
+
+    Returns:
+        The potential. No Python code in a file is executed; a SavedModel, as any
+        TensorFlow graph, should nevertheless come from somebody you trust.
+
+    Raises:
+        FileNotFoundError: if there is no model.
+        ValueError: if it is damaged, no potential of tfpes, or of a newer format.
+    """
+    if isinstance(source, Potential):
+        return _from_keras(source)
+    path = pathlib.Path(source)
+    if path.is_file():
+        return _from_keras(load_keras(path))
+    if (path / "model.keras").is_file():
+        return load_potential(path / "model.keras")
+    for folder in (path, path / "saved_model"):
+        if (folder / "saved_model.pb").is_file():
+            return _load_saved_model(folder)
+    raise FileNotFoundError(
+        "A potential is a `.keras` file, a SavedModel written by `Potential.export`, "
+        f"or the folder of a run of `tfpes train`. Received: {str(path)!r}, which "
+        f"{'holds no model' if path.is_dir() else 'does not exist'}. Check the path."
+    )
+
+
+def load_keras(path: pathlib.Path) -> Potential:
+    """Load a ``.keras`` file; errors are those of :func:`load_potential`."""
+    if path.suffix != ".keras":
+        raise ValueError(
+            "A file with a potential is a `.keras` file written by `model.save`. "
+            f"Received: {str(path)!r}. Name such a file, or a SavedModel's folder."
+        )
+    # Its table of contents comes last; Keras calls a file without it absent.
+    if not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"A `.keras` file must be complete. Received: {str(path)!r}, which is "
+            "broken off or something else. Save the model again."
+        )
+    try:
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:
+        # Unknown classes and options, damage and code each fail in their own way.
+        raise ValueError(
+            "The classes in a `.keras` file must be known, and it must hold no code. "
+            f"Received: {str(path)!r}, which Keras cannot load ({_summary(error)}). "
+            "Import the module that registers a network of your own; a file of a "
+            "newer tfpes or Keras needs that version."
+        ) from error
+    if not isinstance(model, Potential):
+        raise ValueError(
+            "A potential is a `tfpes.models.Potential`. Received: "
+            f"{str(path)!r}, which holds a {type(model).__name__}. Wrap the network: "
+            "`Potential(network, normalization)`."
+        )
+    return model
+
+
+def _from_keras(model: Potential) -> LoadedPotential:
+    model.normalization.require_adapted()
+    cutoff = require_cutoff(model)
+    model.build()
+    return LoadedPotential(
+        cutoff=cutoff,
+        elements=_symbols(model.normalization),
+        normalization=model.normalization,
+        dtype=geometry_dtype(model),
+        function=lambda inputs: model.evaluate_inputs(inputs, compute_virial=True),
+    )
+
+
+def _load_saved_model(path: pathlib.Path) -> LoadedPotential:
+    try:
+        model = tf.saved_model.load(str(path))
+    except Exception as error:
+        # Parsers, checksums and restoring each raise their own.
+        raise ValueError(
+            f"A SavedModel must be complete. Received: {str(path)!r}, which TensorFlow "
+            f"cannot load ({_summary(error)}). Export the model again."
+        ) from error
+    metadata = _metadata(model, path)
+    normalization = PESNormalization()
+    for name in WEIGHTS:
+        getattr(normalization, name).assign(metadata[name])
+    return LoadedPotential(
+        cutoff=float(metadata["cutoff"]),
+        elements=_symbols(normalization),
+        normalization=normalization,
+        dtype=metadata["dtype"].decode(),
+        # A restored function does not keep its variables alive; its model does.
+        function=lambda inputs: model.serve(inputs),
+    )
+
+
+def _metadata(model: Any, path: pathlib.Path) -> dict[str, Any]:
+    metadata = {}
+    if hasattr(model, "serve") and hasattr(model, "metadata"):
+        metadata = {name: value.numpy() for name, value in model.metadata().items()}
+    if metadata.get("format_version", 0) > FORMAT_VERSION:
+        raise ValueError(
+            f"This version of tfpes reads models of format {FORMAT_VERSION}. Received: "
+            f"{str(path)!r} of format {metadata['format_version']}, written by tfpes "
+            f"{metadata['tfpes_version'].decode()}. Upgrade tfpes."
+        )
+    if not metadata.keys() >= set(METADATA):
+        raise ValueError(
+            "A potential is a SavedModel written by `Potential.export`. Received: "
+            f"{str(path)!r}, a SavedModel of something else."
+        )
+    return metadata
+
+
+def _symbols(normalization: PESNormalization) -> tuple[str, ...]:
+    seen = np.flatnonzero(normalization.seen.numpy())
+    return tuple(SYMBOLS[number] for number in seen)
+
+
+def _summary(error: Exception) -> str:
+    """Return one line; what went wrong comes last in Keras's nested messages."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[-1].removeprefix("Exception encountered: ")[:200] if lines else ""
+    return f"{type(error).__name__}: {text.rstrip('.')}"

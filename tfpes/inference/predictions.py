@@ -1,0 +1,166 @@
+"""Predictions of a model for structures in memory."""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from tfpes.data.pipeline import ordered_batches
+from tfpes.data.structures import Structures
+from tfpes.elements import SYMBOLS
+from tfpes.inference.loading import LoadedPotential
+from tfpes.layers import PESNormalization
+from tfpes.losses.standardized_errors import column
+from tfpes.models import Potential
+
+_GEOMETRY = ("positions", "cell", "edge_shift")
+_OUTPUTS = {
+    "energy": "energies (S,) or (S, 1)",
+    "forces": "forces (A, 3) or (A, 3, 1)",
+    "virial": "virials (S, 3, 3) or (S, 3, 3, 1)",
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a potential says of structures, in their order.
+
+    Attributes:
+        energy: (S,) float64, eV; like the others, None if the model has no such output.
+        forces: (A, 3) float64, eV/Å.
+        virial: (S, 3, 3) float64, eV.
+    """
+
+    energy: Any
+    forces: Any
+    virial: Any
+
+
+def predict(
+    model: Any, structures: Structures, batch_size: int = 16, verbose: bool = False
+) -> Predictions:
+    """Evaluate a potential.
+
+    Args:
+        model: a :class:`tfpes.models.Potential`,
+            a :class:`tfpes.inference.LoadedPotential`, or any function from inputs
+            to a dict with some of ``energy``, ``forces`` and ``virial``.
+        structures: with neighbour lists for the cutoff of the model.
+        batch_size: structures at a time.
+        verbose: show a progress bar in a terminal.
+
+    Returns:
+        The predictions, in the order of the structures.
+
+    Raises:
+        ValueError: for neighbour lists of another cutoff, elements that the
+            normalization has not seen, or outputs of another shape.
+    """
+    _check_cutoff(model, structures)
+    dataset, grouping = ordered_batches(structures, batch_size)
+    require_known(model, compositions(structures))
+    run = runner(model)
+    shapes = {
+        "energy": (len(structures),),
+        "forces": structures.positions.shape,
+        "virial": (len(structures), 3, 3),
+    }
+    found: dict[str, NDArray[np.float64]] = {}
+    console = Console(stderr=True)
+    batches = track(
+        zip(dataset, grouping, strict=True),
+        description="Predicting",
+        total=len(grouping),
+        console=console,
+        transient=True,
+        disable=not (verbose and console.is_terminal),
+    )
+    for (inputs, _), row in batches:
+        picked = row[row >= 0]
+        first = structures.atom_offsets
+        atoms = np.concatenate([np.arange(first[s], first[s + 1]) for s in picked])
+        size = len(inputs["cell"]), len(inputs["positions"])
+        for key, values in arrays(run(inputs), *size, _OUTPUTS).items():
+            rows = atoms if key == "forces" else picked
+            whole = found.setdefault(key, np.full(shapes[key], np.nan))
+            # Padding is at the end.
+            whole[rows] = values[: len(rows)]
+    return Predictions(**{key: found.get(key) for key in shapes})
+
+
+def compositions(structures: Structures) -> NDArray[np.float64]:
+    """Count the atoms of each element in each structure, (S, 119)."""
+    counts = np.zeros((len(structures), len(SYMBOLS)))
+    np.add.at(counts, (structures.structure_index, structures.atomic_numbers), 1.0)
+    return counts
+
+
+def require_known(model: Any, composition: NDArray) -> None:
+    """Raise a ValueError for elements that the model has not seen, if it can tell."""
+    normalization = getattr(model, "normalization", None)
+    if isinstance(normalization, PESNormalization):
+        normalization.require_known(composition)
+
+
+def _check_cutoff(model: Any, structures: Structures) -> None:
+    network = getattr(model, "network", model)
+    cutoff = getattr(network, "cutoff", structures.cutoff)
+    if not np.isclose(cutoff, structures.cutoff):
+        raise ValueError(
+            "Structures need neighbour lists for the cutoff of the model, "
+            f"{cutoff:g} Å. Received: {structures.cutoff:g} Å. Read them with "
+            f"`cutoff={cutoff:g}`."
+        )
+
+
+def runner(model: Any) -> Callable[[Any], Any]:
+    """Return a function from inputs to outputs, compiled if the model is one."""
+    if isinstance(model, LoadedPotential):
+
+        def run(inputs: dict[str, Any]) -> Any:
+            cast = {key: tf.cast(inputs[key], model.dtype) for key in _GEOMETRY}
+            return model({**inputs, **cast})
+
+        return tf.function(run, jit_compile=True)
+    if isinstance(model, keras.Model):
+        # XLA compiles once for each shape; of other models the shapes are unknown.
+        jit_compile = isinstance(model, Potential) or bool(model.jit_compile)
+        return tf.function(model, jit_compile=jit_compile)
+    return model
+
+
+def arrays(
+    outputs: Any, num_structures: int, num_atoms: int, keys: Iterable[str]
+) -> dict[str, NDArray]:
+    """Return outputs of a model as arrays of the right shapes, those that there are.
+
+    Args:
+        outputs: of the model.
+        num_structures: S, padding included.
+        num_atoms: A, padding included.
+        keys: of the outputs to take.
+    """
+    if not isinstance(outputs, dict) or not outputs.keys() & _OUTPUTS.keys():
+        found = sorted(outputs) if isinstance(outputs, dict) else type(outputs).__name__
+        raise ValueError(
+            "A model must return a dict with the keys 'energy' and 'forces', and "
+            f"optionally 'virial'. Received: {found}. Name its outputs."
+        )
+    shapes = {
+        "energy": (num_structures,),
+        "forces": (num_atoms, 3),
+        "virial": (num_structures, 3, 3),
+    }
+    return {
+        key: column(outputs[key], tf.TensorSpec(shapes[key]), _OUTPUTS[key])
+        .numpy()
+        .astype(np.float64)
+        for key in keys
+        if key in outputs
+    }

@@ -1,0 +1,138 @@
+"""Scales of forces and virials."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tfpes.elements import NUMBER_OF_COLUMNS
+from tfpes.statistics.fit.design import Design
+from tfpes.statistics.fit.likelihood import Problem
+from tfpes.statistics.fit.results import ScaleFit
+from tfpes.statistics.fit.variance import FLOOR, solve_variance
+from tfpes.statistics.tables.atoms import AtomicTable
+from tfpes.statistics.tables.compositions import CompositionTable
+
+# xx, yy, zz, yz, xz, xy.
+COMPONENTS = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
+
+
+def fit_forces(table: AtomicTable, prior_strength: float = 10.0) -> ScaleFit:
+    r"""Estimate the scale of the force components of each element.
+
+    $$\eta_z^2 = \frac{\sum F^2 + 3\nu_0\bar\eta^2}{3 n_z + 3\nu_0}$$
+
+    with $\bar\eta$ the root mean square over all components. The shrinkage matters:
+    in real sets the forces on some elements vanish by symmetry.
+
+    Args:
+        table: forces by element.
+        prior_strength: ``nu0``, imaginary atoms of each element, at least 0.
+
+    Returns:
+        ``eta`` (eV/Å), ``eta_bar`` for elements without forces; 1 and marked
+        degenerate if there are no forces, or all are zero.
+
+    Raises:
+        ValueError: if `prior_strength` is negative.
+    """
+    _check_strength(prior_strength)
+    seen = table.components > 0
+    total = table.components.sum()
+    pooled = table.squares.sum() / total if total else 0.0
+    if not pooled > 0:
+        return ScaleFit(np.ones(NUMBER_OF_COLUMNS), seen, 1.0, degenerate=True)
+    imaginary = 3 * max(prior_strength, FLOOR)
+    square = (table.squares + imaginary * pooled) / (table.components + imaginary)
+    if prior_strength == 0:
+        # Without a prior the mean square itself, unless that is 0.
+        exact = table.squares / np.where(seen, table.components, 1.0)
+        square = np.where(exact > 0, exact, square)
+    return ScaleFit(np.sqrt(square), seen, float(np.sqrt(pooled)), degenerate=False)
+
+
+def virial_mean_square(virial: ArrayLike) -> NDArray[np.float64]:
+    """Return the mean square of the six independent components, eV².
+
+    Args:
+        virial: symmetric, NaN where there is no label, shape (S, 3, 3).
+
+    Returns:
+        Shape (S,), NaN where any component is.
+
+    Raises:
+        ValueError: for a wrong shape.
+    """
+    tensor = np.asarray(virial, np.float64)
+    if tensor.ndim != 3 or tensor.shape[1:] != (3, 3):
+        raise ValueError(
+            "`virial` must have shape (structures, 3, 3). Received: shape "
+            f"{tensor.shape}."
+        )
+    return np.mean(tensor[:, COMPONENTS[0], COMPONENTS[1]] ** 2, axis=1)
+
+
+def fit_virial(
+    table: CompositionTable,
+    prior_strength: float = 10.0,
+    *,
+    isolated_atoms: bool = False,
+) -> ScaleFit:
+    r"""Estimate the scale of virial components of each element.
+
+    Each component has mean 0 and variance $n\cdot\tau^2$. With $q$ the mean square
+    of the six components of a structure, the same solver as for energies minimises
+    $\sum(\ln n\cdot\tau^2 + q/n\cdot\tau^2)$ with the same prior. One $\tau$ for all
+    components, because a rotation mixes them.
+
+    Args:
+        table: `virial_mean_square` by composition, eV².
+        prior_strength: ``nu0``, imaginary one-atom structures of each element.
+        isolated_atoms: whether those count.
+
+    Returns:
+        ``tau`` (eV), pooled for elements without virials; 1 and marked degenerate if
+        there are no virials, or all are zero.
+
+    Raises:
+        ValueError: if `prior_strength` or a mean square is negative.
+    """
+    _check_strength(prior_strength)
+    rows = table.rows(isolated=None if isolated_atoms else False)
+    if np.any(rows.lowest < 0):
+        raise ValueError(
+            "`fit_virial` takes a table of mean squares. Received: the value "
+            f"{rows.lowest.min()}. Update the table with `virial_mean_square`."
+        )
+    elements = rows.elements()
+    seen = np.zeros(NUMBER_OF_COLUMNS, bool)
+    seen[elements] = True
+    weight, squared = rows.weight, rows.weight * rows.mean
+    pooled = float(np.sum(squared / rows.size) / weight.sum()) if len(rows) else 0.0
+    if not pooled > 0:
+        return ScaleFit(np.ones(NUMBER_OF_COLUMNS), seen, 1.0, degenerate=True)
+    design = Design(rows.matrix(elements))
+    problem = Problem(
+        design,
+        np.zeros((elements.size, 0)),  # the mean is known to be 0
+        weight,
+        np.zeros(len(rows)),
+        squared / pooled,
+        np.eye(elements.size),
+        np.zeros(len(rows)),
+        strength=prior_strength,
+    )
+    solution = solve_variance(problem, np.ones(elements.size), FLOOR)
+    variance = np.full(NUMBER_OF_COLUMNS, pooled)
+    variance[elements] = solution.point.unknowns * pooled
+    return ScaleFit(
+        np.sqrt(variance), seen, float(np.sqrt(pooled)), False, solution.iterations
+    )
+
+
+def _check_strength(prior_strength: float) -> None:
+    if not prior_strength >= 0:
+        raise ValueError(
+            "`prior_strength` is a number of imaginary atoms, at least 0. Received: "
+            f"{prior_strength}. The default is 10."
+        )

@@ -1,0 +1,190 @@
+"""The report on a data set: what was seen, what was fitted, what to mind."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from tfpes.elements import SYMBOLS, join_symbols
+from tfpes.statistics.fit.results import EnergyFit, ScaleFit
+from tfpes.statistics.report.goodness import (
+    SizeExponent,
+    Standardized,
+    size_exponent,
+    standardized,
+)
+from tfpes.statistics.report.text import report_text
+from tfpes.statistics.report.warnings import (
+    combination,
+    energy_warnings,
+    rare_elements,
+    scale_warnings,
+)
+from tfpes.statistics.tables.atoms import AtomicTable
+from tfpes.statistics.tables.compositions import CompositionTable
+from tfpes.statistics.tables.rows import Rows
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Report:
+    """Statistics of a data set, to print or to store.
+
+    ``str(report)`` is a plain-text table.
+
+    Args:
+        content: nested dicts and lists of plain Python values; `as_dict` returns a
+            copy.
+        warnings: what to mind, why, and what to do.
+    """
+
+    content: dict[str, Any]
+    warnings: list[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as JSON-serialisable values."""
+        return {**copy.deepcopy(self.content), "warnings": list(self.warnings)}
+
+    def __str__(self) -> str:
+        """Return a plain-text table."""
+        return report_text(self.content, self.warnings)
+
+
+def make_report(
+    table: CompositionTable,
+    fit: EnergyFit,
+    *,
+    forces: AtomicTable | None = None,
+    force_fit: ScaleFit | None = None,
+    virial: CompositionTable | None = None,
+    virial_fit: ScaleFit | None = None,
+) -> Report:
+    """Report on the energies, and on forces and virials if given.
+
+    Args:
+        table: of energies.
+        fit: to that table.
+        forces: table of forces.
+        force_fit: to that table.
+        virial: table of the mean squares of virials.
+        virial_fit: to that table.
+    """
+    rows = table.rows(isolated=fit.part)
+    moments = standardized(rows, fit)
+    exponent = size_exponent(rows, fit)
+    warnings = energy_warnings(table, fit, moments, exponent)
+    content: dict[str, Any] = {
+        "structures": _structures(table, fit, rows),
+        "fit": _fit(table, fit),
+        "standardized_energy": _moments(moments, exponent),
+    }
+    per_element = _per_element(table, fit)
+    if forces is not None and force_fit is not None:
+        warnings += scale_warnings("forces", force_fit)
+        content["forces"] = {
+            "atoms": int(forces.atoms[1:].sum()),
+            "missing": int(forces.missing[1:].sum()),
+            "scale": force_fit.pooled_scale,
+            "largest": float(forces.largest[1:].max()),
+            "largest_element": SYMBOLS[int(np.argmax(forces.largest))],
+            "degenerate": force_fit.degenerate,
+        }
+        _add(per_element, "force_scale", force_fit)
+    if virial is not None and virial_fit is not None:
+        warnings += scale_warnings("virials", virial_fit)
+        content["virial"] = {
+            "structures": virial.structures,
+            "missing": virial.counts_seen["missing"],
+            "scale": virial_fit.pooled_scale,
+            "degenerate": virial_fit.degenerate,
+        }
+        _add(per_element, "virial_scale", virial_fit)
+    content["elements"] = dict(
+        sorted(per_element.items(), key=lambda item: SYMBOLS.index(item[0]))
+    )
+    return Report(content, warnings)
+
+
+def _structures(
+    table: CompositionTable, fit: EnergyFit, rows: Rows
+) -> dict[str, int | float]:
+    isolated = table.isolated_structures
+    size = rows.size
+    return {
+        **table.counts_seen,
+        "isolated": isolated,
+        "used": table.structures + (isolated if fit.isolated_included else 0),
+        "weight": fit.structures,
+        "atoms": float(np.sum(rows.weight * size)),
+        "smallest": int(size.min()),
+        "largest": int(size.max()),
+        "compositions": fit.compositions,
+    }
+
+
+def _fit(table: CompositionTable, fit: EnergyFit) -> dict[str, Any]:
+    return {
+        "size_law": fit.size_law,
+        "rank": fit.rank,
+        "elements": int(fit.seen.sum()),
+        "undetermined": [
+            {SYMBOLS[z]: str(value) for z, value in sorted(c.items())}
+            for c in fit.undetermined
+        ],
+        "undetermined_text": [combination(c) for c in fit.undetermined],
+        "ill_conditioned": fit.ill_conditioned,
+        "rare_elements": join_symbols(rare_elements(table, fit)),
+        "degenerate": fit.degenerate,
+        "iterations": fit.iterations,
+        "converged": fit.converged,
+        "clipped": fit.clipped,
+        "pooled_deviation": float(np.sqrt(fit.pooled_variance)),
+        "collective_deviation": float(np.sqrt(fit.collective_variance)),
+        "laws": {
+            name: {
+                "log_likelihood": law.log_likelihood,
+                "collective_variance": law.collective_variance,
+                "collective_variance_error": (
+                    law.collective_error if np.isfinite(law.collective_error) else None
+                ),
+                "pooled_variance": law.pooled_variance,
+            }
+            for name, law in fit.laws.items()
+        },
+    }
+
+
+def _moments(moments: Standardized, exponent: SizeExponent | None) -> dict[str, Any]:
+    return {
+        "mean_square": moments.mean_square,
+        "kurtosis": moments.kurtosis if np.isfinite(moments.kurtosis) else None,
+        "largest": moments.largest,
+        "largest_composition": {
+            SYMBOLS[z]: n for z, n in moments.largest_composition.items()
+        },
+        "by_size": [dataclasses.asdict(size_bin) for size_bin in moments.bins],
+        "size_exponent": dataclasses.asdict(exponent) if exponent else None,
+    }
+
+
+def _per_element(
+    table: CompositionTable, fit: EnergyFit
+) -> dict[str, dict[str, float | int | bool]]:
+    number = table.structures_per_element(isolated=fit.part)
+    return {
+        SYMBOLS[z]: {
+            "structures": int(number[z]),
+            "energy_mean": float(fit.mean[z]),
+            "energy_deviation": float(np.sqrt(fit.variance[z])),
+            "given_mean": bool(fit.given_mean[z]),
+            "given_variance": bool(fit.given_variance[z]),
+        }
+        for z in np.flatnonzero(fit.seen)
+    }
+
+
+def _add(per_element: dict[str, dict[str, Any]], name: str, fit: ScaleFit) -> None:
+    for z in np.flatnonzero(fit.seen):
+        per_element.setdefault(SYMBOLS[z], {})[name] = float(fit.scale[z])

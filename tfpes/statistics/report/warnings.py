@@ -1,0 +1,173 @@
+"""Warnings that say what is the matter, whether it matters, and what to do."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+
+from tfpes.elements import SYMBOLS, join_symbols
+from tfpes.statistics.fit.results import EnergyFit, ScaleFit, collective_threshold
+from tfpes.statistics.report.goodness import SizeExponent, Standardized
+from tfpes.statistics.tables.compositions import CompositionTable
+
+FEW_STRUCTURES = 3
+HEAVY_TAILS = 30.0
+FAR_OUT = 20.0
+# A bin off by this factor, with this many structures, is no accident.
+BIN_FACTOR, BIN_STRUCTURES = 3.0, 20
+
+
+def combination(coefficients: dict[int, Fraction]) -> str:
+    """Return a combination of elements as text: ``H : -1/2, O : +1``."""
+    parts = [
+        f"{SYMBOLS[z]} : {'+' if value > 0 else ''}{value}"
+        for z, value in sorted(coefficients.items())
+    ]
+    return ", ".join(parts)
+
+
+def rare_elements(table: CompositionTable, fit: EnergyFit) -> list[int]:
+    """Return the elements seen in fewer than three structures."""
+    number = table.structures_per_element(isolated=fit.part)
+    return np.flatnonzero(fit.seen & (number < FEW_STRUCTURES)).tolist()
+
+
+def energy_warnings(
+    table: CompositionTable,
+    fit: EnergyFit,
+    moments: Standardized,
+    exponent: SizeExponent | None,
+) -> list[str]:
+    """Return the warnings about the energies."""
+    found = []
+    if fit.undetermined:
+        text = "; ".join(f"({combination(c)})" for c in fit.undetermined)
+        found.append(
+            f"The compositions do not determine every mean energy: rank {fit.rank}. "
+            f"Undetermined combinations: {text}. Any multiple of them could be added "
+            "to the means without changing a single prediction on these data, so "
+            "losses and baselines are exact; but single means are a convention (the "
+            "closest to the mean energy of an atom), and predictions for other ratios "
+            "of these elements are not to be trusted. To fix them, add structures of "
+            "other ratios or pass `energy_mean` for some elements."
+        )
+    if fit.ill_conditioned:
+        found.append(
+            f"{fit.ill_conditioned} more combinations of elements are determined only "
+            "below rounding and treated as undetermined. Predictions on these data "
+            "are not affected. Add structures with more varied compositions."
+        )
+    if fit.degenerate:
+        found.append(
+            "The energies are exactly linear in the composition, or there are no more "
+            "structures than means to fit: no spread is left to estimate. Variances "
+            "were set to 1 eV², so energy losses are in eV² and not standardized. "
+            "Add data, or pass `energy_variance`." + _light_weights(table, fit)
+        )
+    rare = rare_elements(table, fit)
+    if rare:
+        found.append(
+            f"Seen in fewer than {FEW_STRUCTURES} structures: {join_symbols(rare)}. "
+            "Their means follow these few structures, and their variances are close "
+            "to the pooled one. Harmless for the others; add data for these elements, "
+            "or pass `energy_mean` for them."
+        )
+    if fit.rank and fit.compositions < 3 * fit.rank and not fit.degenerate:
+        found.append(
+            f"Only {fit.compositions} distinct compositions for {fit.rank} means. The "
+            "means fit their own compositions closely; expect larger deviations on "
+            "new ones. Add compositions rather than more frames of the same."
+        )
+    if table.isolated_structures and not fit.isolated_included:
+        found.append(
+            f"{table.isolated_structures} isolated atoms were left out: their energies "
+            "lie a cohesive energy away from the mean and would inflate the spread. "
+            "Pass `isolated_atoms='include'` to use them, or their energies as "
+            "`reference_energies` of the model."
+        )
+    if not fit.converged:
+        found.append(
+            "The variances did not converge to 1e-11. They are safe to use; please "
+            "report the data set."
+        )
+    return found + _shape_warnings(fit, moments, exponent)
+
+
+def _light_weights(table: CompositionTable, fit: EnergyFit) -> str:
+    number = int(table.structures)
+    if fit.isolated_included:
+        number += table.isolated_structures
+    if fit.structures >= number:
+        return ""
+    return (
+        f" The weights of {number} structures add up to {fit.structures:.4g}; they "
+        "count as frequencies, so scale them to a mean of 1."
+    )
+
+
+def _shape_warnings(
+    fit: EnergyFit, moments: Standardized, exponent: SizeExponent | None
+) -> list[str]:
+    found: list[str] = []
+    if fit.degenerate:
+        return found
+    if moments.kurtosis > HEAVY_TAILS or moments.largest > FAR_OUT:
+        found.append(
+            f"Heavy tails: kurtosis {moments.kurtosis:.3g} (3 if normal), largest |E'| "
+            f"{moments.largest:.3g}. A few structures rule the variances and would "
+            "rule a squared loss. Look at that composition; the Huber metric "
+            "tames such energies in the loss. `robust=True` keeps them out of the "
+            "variances, but a squared loss then gives them more weight."
+        )
+    off = [
+        b
+        for b in moments.bins
+        if b.structures >= BIN_STRUCTURES
+        and not 1 / BIN_FACTOR < b.mean_square < BIN_FACTOR
+    ]
+    if off:
+        text = ", ".join(
+            f"{b.mean_square:.2g} at {b.smallest}-{b.largest} atoms" for b in off
+        )
+        found.append(
+            f"The mean square of E' is far from 1 for some sizes: {text}. Such "
+            "structures count more (above 1) or less in the loss than others."
+        )
+    gain = _gain(fit)
+    threshold = collective_threshold(fit.structures, int(fit.seen.sum()))
+    if fit.size_law == "independent" and 2 * gain > threshold:
+        measured = (
+            f" (spread grows as N^{exponent.exponent / 2:.2f}, not N^0.5)"
+            if exponent
+            else ""
+        )
+        found.append(
+            f"The collective size law fits better by {gain:.4g} in log-likelihood"
+            f"{measured}: large structures dominate the loss under the independent "
+            "law. Pass `size_law='collective'` or `'auto'`."
+        )
+    if fit.size_law == "collective" and gain < 0:
+        found.append(
+            f"The independent size law fits better by {-gain:.4g} in log-likelihood. "
+            "Pass `size_law='independent'` or `'auto'`."
+        )
+    return found
+
+
+def _gain(fit: EnergyFit) -> float:
+    values = fit.log_likelihood
+    if len(values) < 2:
+        return 0.0
+    return values["collective"] - values["independent"]
+
+
+def scale_warnings(name: str, fit: ScaleFit) -> list[str]:
+    """Return the warnings about forces or virials."""
+    if not fit.degenerate:
+        return []
+    return [
+        f"There are no labels for the {name}, or all are 0: their scale was set to 1. "
+        f"A loss on the {name} is then not standardized. Leave that loss out, or pass "
+        f"`{'force' if name == 'forces' else 'virial'}_scale`."
+    ]

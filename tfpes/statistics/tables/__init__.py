@@ -1,0 +1,1 @@
+"""What is gathered from labels; tables merge exactly."""
