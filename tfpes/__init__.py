@@ -1,8 +1,9 @@
 """Standardized losses for training potential energy surfaces in Keras."""
 
+import importlib.metadata
 import importlib.util
 
-__version__ = "0.1.0"
+__version__ = importlib.metadata.version("tfpes")
 
 __all__ = [
     "Calculator",
@@ -24,4 +25,4 @@ from tfpes import statistics
 if importlib.util.find_spec("tensorflow") is not None:
     from tfpes import callbacks, data, layers, losses, metrics, models, targets
     from tfpes.evaluation import evaluate
-    from tfpes.inference.calculator import Calculator
+    from tfpes.inference import Calculator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import pathlib
 import tempfile
@@ -11,7 +12,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import tfpes
 from tfpes.elements import SYMBOLS
 from tfpes.layers.standardization import WEIGHTS
 
@@ -100,7 +100,7 @@ def export_potential(
     dtype = geometry_dtype(potential)
     described = {
         "format_version": tf.constant(FORMAT_VERSION),
-        "tfpes_version": tf.constant(tfpes.__version__),
+        "tfpes_version": tf.constant(importlib.metadata.version("tfpes")),
         "cutoff": tf.constant(cutoff, tf.float64),
         "elements": tf.constant([SYMBOLS[z] for z in elements]),
         "dtype": tf.constant(dtype),

@@ -7,14 +7,9 @@ import pathlib
 import platform
 import time
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from typing import Any
 
-import ase
-import keras
-import numpy as np
-import tensorflow as tf
-
-import tfpes
 from tfpes.data import Structures
 from tfpes.elements import join_symbols
 from tfpes.files import write_json
@@ -22,6 +17,7 @@ from tfpes.training.options import Options
 from tfpes.training.reading import fingerprint
 
 CONFIG = "config.json"
+_PACKAGES = ("tfpes", "tensorflow", "keras", "numpy", "ase")
 _PATHS = ("data", "valid", "test", "start", "stats")
 
 
@@ -38,11 +34,7 @@ def write_config(
             "elements": join_symbols(parts["train"].elements),
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "versions": {
-                "tfpes": tfpes.__version__,
-                "tensorflow": tf.__version__,
-                "keras": keras.__version__,
-                "numpy": np.__version__,
-                "ase": ase.__version__,
+                **{name: version(name) for name in _PACKAGES},
                 "python": platform.python_version(),
             },
         },
@@ -79,7 +71,7 @@ def read_config(
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"`--resume` reads the options of a run. Received: '{path}', which this "
-            f"version of tfpes, {tfpes.__version__}, cannot read ({error}). Use the "
+            f"version of tfpes, {version('tfpes')}, cannot read ({error}). Use the "
             "version that is named in it, or start a new run."
         ) from error
     recorded = dataclasses.asdict(options) | {"output": os.path.abspath(folder)}
