@@ -1,14 +1,12 @@
 """What the commands share: options, reading and folders."""
 
 import dataclasses
-import os
 import pathlib
 from collections.abc import Sequence
 
 from rich.console import Console
 
-from tfpes.data import Structures, load, read
-from tfpes.data.embedded import EMBEDDED
+from tfpes.data import Structures, read_or_load
 from tfpes.statistics import Report
 
 
@@ -34,9 +32,7 @@ def check_cutoff(options: RunOptions) -> None:
 
 def read_set(options: RunOptions, paths: Sequence[str]) -> Structures:
     """Read files, or load the embedded data set of that name."""
-    if len(paths) == 1 and paths[0] in EMBEDDED and not os.path.exists(paths[0]):
-        return load(paths[0], options.cutoff, verbose=True)
-    return read(
+    return read_or_load(
         paths,
         options.cutoff,
         energy_key=options.energy_key,

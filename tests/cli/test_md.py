@@ -204,7 +204,7 @@ def test_bad_start(lennard_jones, tmp_path):
     ase.io.write(tmp_path / "start.xyz", Atoms("H"))
     out = tmp_path / "out"
     result = run(lennard_jones.saved_model, tmp_path / "start.xyz", "-o", out)
-    assert_fails(result, "trained on Cu, Au", "atoms of H")
+    assert_fails(result, "trained on Cu, Au", "Received: H.")
     assert_fails(
         run(lennard_jones.saved_model, tmp_path / "no.xyz"), "file that exists"
     )

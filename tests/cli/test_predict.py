@@ -146,7 +146,9 @@ def test_bad_structure(trained, crystals, tmp_path):
     ase.io.write(tmp_path / "data.xyz", [crystals[0], Atoms("H")])
     path = tmp_path / "out.xyz"
     result = run(trained.saved_model, tmp_path / "data.xyz", "-o", path)
-    assert_fails(result, "trained on Cu, Au", "atoms of H in structure 1")
+    assert_fails(
+        result, "trained on Cu, Au", "H in 1 of 2 structures, first in structure 1"
+    )
     assert not path.exists()
 
 

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -5,7 +7,7 @@ from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.io import write
 
-from tfpes.data import Structures, load, read
+from tfpes.data import Structures, load, read, read_or_load
 
 # More digits than float32 holds, and more than most writers write.
 ENERGY = -123456.78901234567
@@ -342,3 +344,11 @@ def test_energies_that_are_all_nan():
     atoms.info["energy"] = np.nan
     with pytest.raises(ValueError, match="1 structures whose 'energy' is NaN"):
         read([atoms], 5.0, verbose=False)
+
+
+@pytest.mark.parametrize("source", ["alloys", ["alloys"]])
+def test_a_file_goes_before_an_embedded_set_of_its_name(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert len(read_or_load(source, 3.0, verbose=False)) == 800
+    Path("alloys").write_text(XYZ)
+    assert len(read_or_load(source, 3.0, verbose=False)) == 2

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
-from tfpes.data.embedded import embedded_path
+from tfpes.data.embedded import EMBEDDED, embedded_path
 from tfpes.data.neighbours import neighbour_list
 from tfpes.data.structures import Structures
 
@@ -120,6 +120,26 @@ def load(name: str, cutoff: float = 5.0, *, verbose: bool = False) -> Structures
     with lzma.open(embedded_path(name), "rt") as file:
         frames = iread(io.StringIO(file.read()), ":", format="extxyz")
         return read(frames, cutoff, verbose=verbose)
+
+
+def read_or_load(
+    source: Source, cutoff: float, *, verbose: bool = True, **keys: str | None
+) -> Structures:
+    """Load the embedded data set of that name, or :func:`read` files.
+
+    Args:
+        source: as for :func:`read`, or the name of an embedded data set, alone in a
+            list or not. A file of that name goes before.
+        cutoff: radius of the neighbour lists, Å.
+        verbose: show a progress bar.
+        **keys: names of labels in files, as for :func:`read`.
+    """
+    name: Any = source
+    if isinstance(source, list | tuple) and len(source) == 1:
+        (name,) = source
+    if isinstance(name, str) and name in EMBEDDED and not pathlib.Path(name).exists():
+        return load(name, cutoff, verbose=verbose)
+    return read(source, cutoff, verbose=verbose, **keys)
 
 
 def iterate(source: Source) -> Iterator[tuple[str, Atoms]]:

@@ -9,13 +9,8 @@ from numpy.typing import NDArray
 
 from tfpes.data.structures import Structures
 from tfpes.elements import NUMBER_OF_COLUMNS
-from tfpes.inference.predictions import (
-    arrays,
-    compositions,
-    predict,
-    require_known,
-    runner,
-)
+from tfpes.inference.predictions import arrays, predict, runner
+from tfpes.inference.requirements import compositions, require_elements
 from tfpes.layers import PESNormalization
 from tfpes.targets import split_atom_target, split_structure_target
 
@@ -161,7 +156,7 @@ def _compare_batch(
         counts = np.zeros((index.max(initial=-1) + 1, NUMBER_OF_COLUMNS))
         np.add.at(counts, (index[numbers > 0], numbers[numbers > 0]), 1.0)
     size = len(counts)
-    require_known(model, counts)
+    require_elements(model, counts)
     outputs = arrays(run(inputs), size, len(forces), targets)
     atoms, real = numbers > 0, counts.sum(axis=1) > 0
     place = np.cumsum(real) - 1 + first

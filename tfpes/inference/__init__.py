@@ -2,7 +2,12 @@
 
 from tfpes.inference.calculator import Calculator
 from tfpes.inference.loading import LoadedPotential, load_potential
-from tfpes.inference.predictions import Predictions, compositions, predict
+from tfpes.inference.predictions import Predictions, predict
+from tfpes.inference.requirements import (
+    compositions,
+    require_cutoff,
+    require_elements,
+)
 
 __all__ = [
     "Calculator",
@@ -11,4 +16,6 @@ __all__ = [
     "compositions",
     "load_potential",
     "predict",
+    "require_cutoff",
+    "require_elements",
 ]

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from tfpes.data import read
 from tfpes.data.verlet_list import VerletList
-from tfpes.elements import SYMBOLS, join_symbols
+from tfpes.elements import NUMBER_OF_COLUMNS
 from tfpes.inference.loading import load_potential
 from tfpes.inference.predictions import predict
+from tfpes.inference.requirements import require_elements
 from tfpes.models import Potential
 from tfpes.models.export import input_signature
 
@@ -67,7 +68,6 @@ class Calculator(ASECalculator):
         self.potential = load_potential(potential)
         self.cutoff = self.potential.cutoff
         self.elements = self.potential.elements
-        self._known = np.array([symbol in self.elements for symbol in SYMBOLS])
         self._neighbours = VerletList(self.cutoff, skin)
         self._room = {"atoms": 0, "edges": 0}
         # XLA compiles for each size, which pays from the second time on.
@@ -86,7 +86,7 @@ class Calculator(ASECalculator):
     ) -> None:
         """Compute all properties; ASE calls this when something has changed."""
         super().calculate(atoms, properties, system_changes)
-        self._check_elements([self.atoms])
+        self._require_elements([self.atoms])
         inputs = self._inputs(self.atoms)
         size = (len(inputs["positions"]), len(inputs["edge_shift"]))
         run = self._run if size in self._sizes else self._run_once
@@ -123,7 +123,7 @@ class Calculator(ASECalculator):
             ValueError: as for a single structure; the message names it.
         """
         images = list(images)
-        self._check_elements(images)
+        self._require_elements(images)
         structures = read(
             images,
             self.cutoff,
@@ -154,16 +154,9 @@ class Calculator(ASECalculator):
             results.append(result)
         return results
 
-    def _check_elements(self, images: list[Atoms]) -> None:
-        for number, atoms in enumerate(images):
-            unknown = atoms.numbers[~self._known[atoms.numbers]]
-            if len(unknown):
-                place = f" in structure {number}" if len(images) > 1 else ""
-                raise ValueError(
-                    f"The potential was trained on {', '.join(self.elements)}. "
-                    f"Received: atoms of {join_symbols(unknown)}{place}. Train on data "
-                    "that contain them."
-                )
+    def _require_elements(self, images: list[Atoms]) -> None:
+        counts = [np.bincount(a.numbers, minlength=NUMBER_OF_COLUMNS) for a in images]
+        require_elements(self.potential, np.reshape(counts, (-1, NUMBER_OF_COLUMNS)))
 
     def _inputs(self, atoms: Atoms) -> dict[str, NDArray]:
         """Return one structure, and one padding structure."""

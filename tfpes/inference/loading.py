@@ -20,7 +20,7 @@ from tfpes.models.export import (
     LENGTHS,
     METADATA,
     geometry_dtype,
-    require_cutoff,
+    network_cutoff,
 )
 
 
@@ -126,7 +126,7 @@ def load_keras(path: pathlib.Path) -> Potential:
 
 def _from_keras(model: Potential) -> LoadedPotential:
     model.normalization.require_adapted()
-    cutoff = require_cutoff(model)
+    cutoff = network_cutoff(model)
     model.build()
     return LoadedPotential(
         cutoff=cutoff,

@@ -13,9 +13,8 @@ from rich.progress import track
 
 from tfpes.data.pipeline import ordered_batches
 from tfpes.data.structures import Structures
-from tfpes.elements import SYMBOLS
 from tfpes.inference.loading import LoadedPotential
-from tfpes.layers import PESNormalization
+from tfpes.inference.requirements import require_cutoff, require_elements
 from tfpes.losses.standardized_errors import column
 from tfpes.models import Potential
 
@@ -62,9 +61,9 @@ def predict(
         ValueError: for neighbour lists of another cutoff, elements that the
             normalization has not seen, or outputs of another shape.
     """
-    _check_cutoff(model, structures)
+    require_cutoff(model, structures)
     dataset, grouping = ordered_batches(structures, batch_size)
-    require_known(model, compositions(structures))
+    require_elements(model, structures)
     run = runner(model)
     shapes = {
         "energy": (len(structures),),
@@ -92,31 +91,6 @@ def predict(
             # Padding is at the end.
             whole[rows] = values[: len(rows)]
     return Predictions(**{key: found.get(key) for key in shapes})
-
-
-def compositions(structures: Structures) -> NDArray[np.float64]:
-    """Count the atoms of each element in each structure, (S, 119)."""
-    counts = np.zeros((len(structures), len(SYMBOLS)))
-    np.add.at(counts, (structures.structure_index, structures.atomic_numbers), 1.0)
-    return counts
-
-
-def require_known(model: Any, composition: NDArray) -> None:
-    """Raise a ValueError for elements that the model has not seen, if it can tell."""
-    normalization = getattr(model, "normalization", None)
-    if isinstance(normalization, PESNormalization):
-        normalization.require_known(composition)
-
-
-def _check_cutoff(model: Any, structures: Structures) -> None:
-    network = getattr(model, "network", model)
-    cutoff = getattr(network, "cutoff", structures.cutoff)
-    if not np.isclose(cutoff, structures.cutoff):
-        raise ValueError(
-            "Structures need neighbour lists for the cutoff of the model, "
-            f"{cutoff:g} Å. Received: {structures.cutoff:g} Å. Read them with "
-            f"`cutoff={cutoff:g}`."
-        )
 
 
 def runner(model: Any) -> Callable[[Any], Any]:

@@ -88,7 +88,7 @@ def export_potential(
         FileExistsError: if something else than a SavedModel is there.
     """
     potential.normalization.require_adapted()
-    cutoff = require_cutoff(potential)
+    cutoff = network_cutoff(potential)
     path = pathlib.Path(filepath)
     if path.exists() and not (path / "saved_model.pb").is_file():
         raise FileExistsError(
@@ -137,7 +137,7 @@ def export_potential(
             raise
 
 
-def require_cutoff(potential: Potential) -> float:
+def network_cutoff(potential: Potential) -> float:
     """Return the radius of the neighbour lists of a potential, Å.
 
     Raises:

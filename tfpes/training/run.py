@@ -15,7 +15,7 @@ from rich.console import Console
 from tfpes import finetuning
 from tfpes.data import Structures
 from tfpes.models import Potential
-from tfpes.models.export import require_cutoff
+from tfpes.models.export import network_cutoff
 from tfpes.runs import choose_folder
 from tfpes.training.checkpoint import Saved
 from tfpes.training.config import read_config, write_config
@@ -55,7 +55,7 @@ def train(options: Options, console: Console) -> pathlib.Path:
     if options.start is not None:
         _protect_start(options.start, folder)
         start = finetuning.load_trained(options.start)
-        options = dataclasses.replace(options, cutoff=require_cutoff(start))
+        options = dataclasses.replace(options, cutoff=network_cutoff(start))
     model, parts = _begin(options, start, console)
     compile_potential(model, options)
     # Only now, when nothing is wrong with the data.
