@@ -27,7 +27,14 @@ from rich.table import Table
 import tfpes
 from tfpes.evaluation import compositions
 from tfpes.layers import PESNormalization
-from tfpes.statistics import AtomicTable, CompositionTable, fit_energy, fit_forces
+from tfpes.statistics import (
+    AtomicTable,
+    CompositionTable,
+    FitOptions,
+    fit_energy,
+    fit_forces,
+)
+from tfpes.statistics.fit.estimate import Given, estimate
 from tfpes.statistics.fit.laws import COLLECTIVE_FLOOR
 from tfpes.statistics.fit.variance import FLOOR
 
@@ -146,13 +153,19 @@ def reference(quick):
         ("one structure", water[:1], [-14.1], [1, 8], [Fraction(-47, 10)] * 2, [1, 1]),
     ]  # fmt: skip
     for name, composition, energies, elements, mean, variance in cases:
-        fit = fit_energy(filled(composition, energies), isolated_atoms="include")
+        fit = fit_energy(
+            filled(composition, energies), FitOptions(isolated_atoms="include")
+        )
         found = np.concatenate([fit.mean[elements], fit.variance[elements]])
         expected = np.array([float(x) for x in (*mean, *variance)])
         error = np.max(np.abs(found / expected - 1))
         console.print(f"  {name:18s} {error:.1e}")
-    likelihood = fit_energy(
-        filled(copper, [-1.1, -1.8, -3.3, -5.8]), restricted=False, prior_strength=0
+    nothing = np.full(119, np.nan)
+    likelihood = estimate(
+        filled(copper, [-1.1, -1.8, -3.3, -5.8]).rows(),
+        FitOptions(prior_strength=0),
+        Given(nothing, nothing, None, nothing),
+        restricted=False,
     )
     error = abs(60 * likelihood.variance[29] - 1)
     console.print(f"  maximum likelihood {error:.1e}")
@@ -162,7 +175,7 @@ def reference(quick):
     console.print(f"  three molecules    {error:.1e}, rank {fit.rank} of 4")
     forces = AtomicTable()
     forces.update([8, 1], [[1, 4, np.nan], [2, 3, np.nan]])
-    scale = fit_forces(forces, prior_strength=0).scale[[8, 1]]
+    scale = fit_forces(forces, FitOptions(prior_strength=0)).scale[[8, 1]]
     error = np.max(np.abs(scale / np.sqrt([17 / 2, 13 / 2]) - 1))
     console.print(f"  forces             {error:.1e}")
     rng = np.random.default_rng(1)
@@ -216,7 +229,7 @@ def optimum(quick):
         for law in ("independent", "collective"):
             collective = law == "collective"
             function, pooled = naive_objective(composition, energies, collective)
-            fit = fit_energy(filled(composition, energies), size_law=law)
+            fit = fit_energy(filled(composition, energies), FitOptions(size_law=law))
             ours = np.log(fit.variance[fit.seen])
             least = COLLECTIVE_FLOOR if collective else FLOOR
             bounds = [tuple(np.log(pooled * np.array([least, 1e4])))] * ours.size
@@ -269,7 +282,9 @@ def safety(quick):
         failures, least = 0, np.inf
         for composition, energies in data:
             for law in ("independent", "collective"):
-                fit = fit_energy(filled(composition, energies), size_law=law)
+                fit = fit_energy(
+                    filled(composition, energies), FitOptions(size_law=law)
+                )
                 v = fit.variance[1:]
                 numbers = [*v, *fit.mean, fit.collective_variance]
                 safe = np.isfinite(numbers).all() and (v > 0).all() and fit.converged
@@ -358,7 +373,9 @@ def million(quick):
 def auto(quick):
     """The law that `auto` takes: on the sets, and on independent draws."""
     for name, composition, energies, isolated in sets():
-        fit = fit_energy(filled(composition, energies, isolated), size_law="auto")
+        fit = fit_energy(
+            filled(composition, energies, isolated), FitOptions(size_law="auto")
+        )
         console.print(f"  {name:16s} {fit.size_law}")
     # Fresh seeds: the threshold was chosen on draws of `simulated` with others.
     draws = 20 if quick else 100
@@ -378,7 +395,7 @@ def auto(quick):
         kept = 0
         for seed in range(draws):
             rng = np.random.default_rng([20260, case, seed])
-            fit = fit_energy(filled(*draw(rng)), size_law="auto")
+            fit = fit_energy(filled(*draw(rng)), FitOptions(size_law="auto"))
             kept += fit.size_law == "independent"
         console.print(f"  {title}, drawn independent: {kept} of {draws} called so")
 
@@ -389,7 +406,10 @@ def kappa(quick):
     for value in (0.1, 0.4):
         rng = np.random.default_rng(7)
         fits = [
-            fit_energy(filled(*simulated(rng, 500, 4, value)), size_law="collective")
+            fit_energy(
+                filled(*simulated(rng, 500, 4, value)),
+                FitOptions(size_law="collective"),
+            )
             for _ in range(draws)
         ]
         found = np.array([fit.collective_variance for fit in fits])
@@ -531,7 +551,7 @@ def peers(quick):
             methods[f"tfpes, {law}"] = []
             for counts, values in splits:
                 start = time.perf_counter()
-                fit = fit_energy(filled(counts, values), size_law=law)
+                fit = fit_energy(filled(counts, values), FitOptions(size_law=law))
                 seconds = time.perf_counter() - start
                 numbers = fit.mean, fit.variance, fit.collective_variance
                 methods[f"tfpes, {law}"].append((seconds, numbers))

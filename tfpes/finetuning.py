@@ -10,7 +10,7 @@ from tfpes.elements import by_symbol, join_symbols
 from tfpes.evaluation import compositions, predict
 from tfpes.inference.loading import load_keras
 from tfpes.models import Potential
-from tfpes.statistics import CompositionTable, fit_energy
+from tfpes.statistics import CompositionTable, FitOptions, fit_energy
 
 BASELINES = ("refit", "keep", "adapt")
 """What can be done about the statistics: see :func:`prepare`."""
@@ -60,7 +60,7 @@ def refit_baseline(
     variance = np.maximum(variance, 1e-12 * variance.max())
     fit = fit_energy(
         table,
-        isolated_atoms="include",
+        FitOptions(isolated_atoms="include"),
         reference=np.zeros_like(variance),
         energy_variance=np.where(np.arange(len(variance)) > 0, variance, np.nan),
         collective_variance=float(normalization.collective_variance.numpy()),

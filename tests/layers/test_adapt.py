@@ -1,5 +1,7 @@
 """What `adapt` learns, from what, and what it refuses."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -8,6 +10,7 @@ from tfpes.layers import PESNormalization
 from tfpes.statistics import (
     AtomicTable,
     CompositionTable,
+    FitOptions,
     fit_energy,
     fit_forces,
     fit_virial,
@@ -90,8 +93,10 @@ def test_statistics_of_a_dataset_are_those_of_its_columns(structures, dataset, o
             for symbol, z in (("H", 1), ("Cu", 29)):
                 if symbol in options[name]:
                     direct[name][z] = options[name][symbol]
-    energy = fit_energy(table, **direct)
-    strength = options.get("prior_strength", 10.0)
+    fit_options = FitOptions(
+        **{f.name: direct.pop(f.name) for f in fields(FitOptions) if f.name in direct}
+    )
+    energy = fit_energy(table, fit_options, **direct)
     atoms = AtomicTable()
     # The forces of isolated atoms vanish by symmetry: they say nothing of the others.
     bound = ~isolated[structures.structure_index]
@@ -103,8 +108,8 @@ def test_statistics_of_a_dataset_are_those_of_its_columns(structures, dataset, o
         "energy_mean": energy.mean,
         "energy_variance": np.where(np.arange(119) > 0, energy.variance, 0.0),
         "collective_variance": energy.collective_variance,
-        "force_scale": fit_forces(atoms, strength).scale,
-        "virial_scale": fit_virial(virials, strength).scale,
+        "force_scale": fit_forces(atoms, fit_options).scale,
+        "virial_scale": fit_virial(virials, fit_options).scale,
     }
     found = weights_of(layer)
     for name, value in expected.items():

@@ -3,7 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfpes.statistics import CompositionTable
+from tfpes.statistics import CompositionTable, FitOptions
+from tfpes.statistics.fit.estimate import Given, estimate
 
 SHARED_DATA = Path(__file__).parents[3] / "shared" / "data"
 SHARED_SETS = ("acac_botnet", "mlearn6", "mptrj_random_1k", "nbmotaw_mvl")
@@ -60,6 +61,18 @@ def fill_fixture():
 @pytest.fixture(scope="session", name="simulate")
 def simulate_fixture():
     return simulate
+
+
+@pytest.fixture(scope="session")
+def maximum_likelihood():
+    """Return a function that fits without prior and without restriction."""
+
+    def fit(table):
+        nothing = np.full(119, np.nan)
+        given = Given(nothing, nothing, None, nothing)
+        return estimate(table.rows(), FitOptions(prior_strength=0), given, False)
+
+    return fit
 
 
 @pytest.fixture(scope="session")

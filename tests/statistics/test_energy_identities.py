@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfpes.statistics import fit_energy
+from tfpes.statistics import FitOptions, fit_energy
 from tfpes.statistics.report.goodness import residuals, standardized
 
 
@@ -13,10 +13,10 @@ def problem(simulate, seed, structures=120, elements=4, **options):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_maximum_likelihood(fill, simulate, seed):
+def test_maximum_likelihood(fill, simulate, maximum_likelihood, seed):
     composition, energies = problem(simulate, seed)
     table = fill(composition, energies)
-    fit = fit_energy(table, prior_strength=0, restricted=False)
+    fit = maximum_likelihood(table)
     assert standardized(table.rows(), fit).mean_square == pytest.approx(1, rel=1e-9)
     deviation = table.rows().weight * residuals(table.rows(), fit)[0]
     assert abs(deviation.sum()) < 1e-9 * np.abs(deviation).sum()
@@ -27,7 +27,7 @@ def test_maximum_likelihood(fill, simulate, seed):
 def test_restricted_likelihood(fill, simulate, seed, law):
     composition, energies = problem(simulate, seed)
     table = fill(composition, energies)
-    fit = fit_energy(table, prior_strength=0, size_law=law)
+    fit = fit_energy(table, FitOptions(prior_strength=0, size_law=law))
     total = standardized(table.rows(), fit).mean_square * fit.structures
     assert total == pytest.approx(fit.structures - fit.rank, rel=1e-8)
 
@@ -37,8 +37,8 @@ def test_restricted_likelihood(fill, simulate, seed, law):
 @given(seed=st.integers(0, 10**6), factor=st.floats(1e-6, 1e6))
 def test_scaling_the_energies(fill, simulate, law, seed, factor):
     composition, energies = problem(simulate, seed, 40, 3)
-    one = fit_energy(fill(composition, energies), size_law=law)
-    other = fit_energy(fill(composition, energies * factor), size_law=law)
+    one = fit_energy(fill(composition, energies), FitOptions(size_law=law))
+    other = fit_energy(fill(composition, energies * factor), FitOptions(size_law=law))
     np.testing.assert_allclose(other.mean, one.mean * factor, 1e-10)
     np.testing.assert_allclose(other.variance, one.variance * factor**2, 1e-8)
     scaled = other.collective_variance / factor**2

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from tfpes.statistics import fit_energy
+from tfpes.statistics import FitOptions, fit_energy
 from tfpes.statistics.fit import design as design_module
 from tfpes.statistics.fit import likelihood
 from tfpes.statistics.fit.design import Design
@@ -61,7 +61,7 @@ def pooled_variance(composition, energies):
 def test_scipy_finds_nothing_lower(fill, simulate, structures, elements, kappa, law):
     generator = np.random.default_rng(structures + elements)
     composition, energies, _ = simulate(generator, structures, elements, kappa=kappa)
-    fit = fit_energy(fill(composition, energies), size_law=law)
+    fit = fit_energy(fill(composition, energies), FitOptions(size_law=law))
     assert fit.rank == composition.any(axis=0).sum()
     centre = pooled_variance(composition, energies)
     collective = law == "collective"
@@ -133,9 +133,9 @@ def test_the_recipe_is_stationary_for_the_restricted_likelihood(fill, simulate):
 
 def test_fixed_leverages_lead_to_the_same_point(fill, simulate, monkeypatch):
     composition, energies, _ = simulate(np.random.default_rng(2), 200, 6)
-    exact = fit_energy(fill(composition, energies), size_law="collective")
+    exact = fit_energy(fill(composition, energies), FitOptions(size_law="collective"))
     monkeypatch.setattr(likelihood, "EXACT_ROWS", 0)
-    fixed = fit_energy(fill(composition, energies), size_law="collective")
+    fixed = fit_energy(fill(composition, energies), FitOptions(size_law="collective"))
     np.testing.assert_allclose(fixed.variance, exact.variance, 1e-6)
     ours, theirs = fixed.laws["collective"], exact.laws["collective"]
     assert ours.objective == pytest.approx(theirs.objective, rel=1e-13)
@@ -144,12 +144,12 @@ def test_fixed_leverages_lead_to_the_same_point(fill, simulate, monkeypatch):
 
 def test_dense_and_paired_sums_agree(fill, simulate, monkeypatch):
     composition, energies, _ = simulate(np.random.default_rng(2), 300, 12)
-    paired = fit_energy(fill(composition, energies), size_law="collective")
+    paired = fit_energy(fill(composition, energies), FitOptions(size_law="collective"))
     monkeypatch.setattr(design_module, "DENSE_SHARE", 1000)
-    dense = fit_energy(fill(composition, energies), size_law="collective")
+    dense = fit_energy(fill(composition, energies), FitOptions(size_law="collective"))
     monkeypatch.setattr(design_module, "MOST_NUMBERS", 10)
     monkeypatch.setattr(design_module, "BLOCK_ROWS", 50)
-    blocks = fit_energy(fill(composition, energies), size_law="collective")
+    blocks = fit_energy(fill(composition, energies), FitOptions(size_law="collective"))
     for other in (paired, blocks):
         np.testing.assert_allclose(other.mean, dense.mean, 1e-9)
         np.testing.assert_allclose(other.variance, dense.variance, 1e-8)

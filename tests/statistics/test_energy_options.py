@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tfpes.statistics import CompositionTable, fit_energy
+from tfpes.statistics import CompositionTable, FitOptions, fit_energy
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_given_variances_of_another_magnitude(fill, data):
 
 def test_one_variance_for_all(fill, data):
     composition, energies, _ = data
-    fit = fit_energy(fill(composition, energies), per_element=False)
+    fit = fit_energy(fill(composition, energies), FitOptions(per_element=False))
     assert len(set(fit.variance)) == 1
     n = composition[:, 1:5]
     root = np.sqrt(n.sum(axis=1))
@@ -91,8 +91,8 @@ def test_one_variance_for_all(fill, data):
 def test_a_strong_prior_is_one_variance(fill, data):
     composition, energies, _ = data
     table = fill(composition, energies)
-    strong = fit_energy(table, prior_strength=1e9)
-    pooled = fit_energy(table, per_element=False)
+    strong = fit_energy(table, FitOptions(prior_strength=1e9))
+    pooled = fit_energy(table, FitOptions(per_element=False))
     np.testing.assert_allclose(strong.variance, pooled.variance, rtol=1e-5)
 
 
@@ -111,41 +111,53 @@ def test_isolated_atoms(fill):
     energies = [0.1, -14.0, -14.2, -28.3]
     table = fill(composition, energies, None, [True, False, False, False])
     out = fit_energy(table)
-    within = fit_energy(table, isolated_atoms="include")
+    within = fit_energy(table, FitOptions(isolated_atoms="include"))
     assert out.mean[29] == pytest.approx(-56.5 / 16)
     assert within.variance[29] > 10 * out.variance[29]
     guessed = fit_energy(fill(composition, energies, isolated=None))
     assert guessed.mean[29] == out.mean[29]
 
 
-def test_float32_labels_are_degenerate_at_their_own_rounding(fill):
-    generator = np.random.default_rng(0)
-    counts = generator.integers(1, 50, (30, 2))
-    composition = np.zeros((30, 119))
-    composition[:, [1, 8]] = counts
-    energies = (counts @ [-13.6, -2041.8]).astype(np.float32)
-    table = fill(composition, energies)
-    assert not fit_energy(table).degenerate
-    assert fit_energy(table, label_eps=np.finfo(np.float32).eps).degenerate
+@pytest.mark.parametrize(
+    ("option", "error", "message"),
+    [
+        (
+            {"size_law": "sqrt"},
+            ValueError,
+            r'"independent", "collective", "auto"\. Received: \'sqrt.*The default',
+        ),
+        ({"size_law": "colective"}, ValueError, 'Did you mean "collective"'),
+        ({"size_law": None}, ValueError, "Received: None"),
+        ({"isolated_atoms": "includ"}, ValueError, '"exclude", "include".*"include"?'),
+        ({"prior_strength": -1}, ValueError, "at least 0. Received: -1. The default"),
+        ({"prior_strength": np.nan}, ValueError, "finite and at least 0.*nan"),
+        ({"prior_strength": np.inf}, ValueError, "finite and at least 0.*inf"),
+        ({"prior_strength": "10"}, TypeError, "is a number.*'10', of type str"),
+        ({"prior_strength": True}, TypeError, "is a number.*True, of type bool"),
+        ({"robust": "yes"}, TypeError, "must be True or False.*'yes', of type str"),
+        ({"per_element": 1}, TypeError, "must be True or False.*1, of type int"),
+    ],
+)
+def test_options_are_checked_when_they_are_made(option, error, message):
+    with pytest.raises(error, match=message) as raised:
+        FitOptions(**option)
+    assert f"`{next(iter(option))}`" in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("given", "message"),
     [
-        ({"size_law": "sqrt"}, '"independent", "collective", "auto". Received: \'sqrt'),
-        ({"isolated_atoms": "maybe"}, '"exclude", "include". Received'),
-        ({"prior_strength": -1}, "`prior_strength` is a number.*-1"),
-        ({"prior_strength": np.nan}, "`prior_strength` is a number.*nan"),
         ({"energy_mean": np.zeros(3)}, r"`energy_mean` must have shape \(119,\)"),
         ({"energy_mean": known(z3=np.inf)}, "must be finite.*atomic number 3"),
         ({"energy_variance": known(z3=0)}, "finite and positive.*0.0 for atomic num"),
-        ({"robust": True}, "keep_structures=True"),
+        ({"collective_variance": -1.0}, "must be finite and not negative.*-1.0"),
+        ({"options": FitOptions(robust=True)}, "keep_structures=True"),
     ],
 )
-def test_bad_options(fill, options, message):
+def test_what_cannot_be_fitted(fill, given, message):
     table = fill([{1: 2}, {1: 2}, {1: 3}], [1.0, 2.0, 3.0])
     with pytest.raises(ValueError, match=message):
-        fit_energy(table, **options)
+        fit_energy(table, **given)
 
 
 def test_no_energies(dense):
@@ -158,4 +170,4 @@ def test_no_energies(dense):
     table.update(dense([{1: 1}]), [-0.5])
     with pytest.raises(ValueError, match="isolated_atoms='include'"):
         fit_energy(table)
-    assert fit_energy(table, isolated_atoms="include").mean[1] == -0.5
+    assert fit_energy(table, FitOptions(isolated_atoms="include")).mean[1] == -0.5

@@ -5,18 +5,18 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from tfpes.statistics import fit_energy
+from tfpes.statistics import FitOptions, fit_energy
 
 EXACT = {"rel": 1e-10}
 
 
 @pytest.mark.parametrize("strength", [0, 10, 1000])
-def test_one_element(fill, strength):
+def test_one_element(fill, maximum_likelihood, strength):
     table = fill([{29: n} for n in (1, 2, 3, 6)], [-1.1, -1.8, -3.3, -5.8])
-    fit = fit_energy(table, prior_strength=strength)
+    fit = fit_energy(table, FitOptions(prior_strength=strength))
     assert fit.mean[29] == pytest.approx(-1, **EXACT)
     assert fit.variance[29] == pytest.approx(1 / 45, **EXACT)
-    likely = fit_energy(table, prior_strength=0, restricted=False)
+    likely = maximum_likelihood(table)
     assert likely.variance[29] == pytest.approx(1 / 60, **EXACT)
 
 
@@ -91,7 +91,7 @@ def test_large_energies_lose_nothing(fill, dense, batch, repeat):
     for start in range(batch, 400, batch):
         piece = slice(start, start + batch)
         table.merge(fill(composition[piece], energies[piece]))
-    fit = fit_energy(table, per_element=False)
+    fit = fit_energy(table, FitOptions(per_element=False))
 
     n = [[Fraction(int(x)) for x in row] for row in counts]
     e = [Fraction(float(x)) for x in energies]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfpes.statistics import fit_energy
+from tfpes.statistics import FitOptions, fit_energy
 
 SETS = ("acac_botnet", "mlearn6", "mptrj_random_1k", "nbmotaw_mvl")
 LAWS = ("independent", "collective", "auto")
@@ -21,7 +21,9 @@ def assert_safe(fit):
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("law", LAWS)
 def test_whole_sets(fill, read_shared, name, law):
-    fit = fit_energy(fill(*read_shared_table(read_shared, name)), size_law=law)
+    fit = fit_energy(
+        fill(*read_shared_table(read_shared, name)), FitOptions(size_law=law)
+    )
     assert_safe(fit)
 
 
@@ -46,7 +48,7 @@ def test_each_element_alone(fill, read_shared, name):
             tables.append(fill(composition[pure], energies[pure]))
         for table in tables:
             for law in LAWS[:2]:
-                assert_safe(fit_energy(table, size_law=law))
+                assert_safe(fit_energy(table, FitOptions(size_law=law)))
 
 
 @pytest.mark.slow
@@ -59,7 +61,7 @@ def test_random_subsets(fill, read_shared, name, number):
         chosen = generator.choice(len(energies), number, replace=False)
         table = fill(composition[chosen], energies[chosen], None, isolated[chosen])
         for law in LAWS[:2]:
-            assert_safe(fit_energy(table, size_law=law))
+            assert_safe(fit_energy(table, FitOptions(size_law=law)))
 
 
 @pytest.mark.slow
@@ -73,21 +75,21 @@ def test_simulated_problems(fill, simulate):
             generator, structures, elements, kappa=kappa
         )
         for law in LAWS[:2]:
-            assert_safe(fit_energy(fill(composition, energies), size_law=law))
+            assert_safe(
+                fit_energy(fill(composition, energies), FitOptions(size_law=law))
+            )
 
 
-@pytest.mark.parametrize("restricted", [True, False])
-@pytest.mark.parametrize("law", LAWS)
-def test_without_a_prior(fill, simulate, restricted, law):
+@pytest.mark.parametrize("law", [*LAWS, "maximum likelihood"])
+def test_without_a_prior(fill, simulate, maximum_likelihood, law):
     generator = np.random.default_rng(1)
     for _ in range(10):
         composition, energies, _ = simulate(generator, 30, 6)
-        fit = fit_energy(
-            fill(composition, energies),
-            prior_strength=0,
-            restricted=restricted,
-            size_law=law,
-        )
+        table = fill(composition, energies)
+        if law in LAWS:
+            fit = fit_energy(table, FitOptions(prior_strength=0, size_law=law))
+        else:
+            fit = maximum_likelihood(table)
         assert_safe(fit)
         assert (fit.variance[fit.seen] > 0).all()
 
@@ -107,6 +109,8 @@ def test_huge_structures(fill):
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
 def test_any_unit(fill, simulate, scale):
     composition, energies, _ = simulate(np.random.default_rng(0), 40, 3)
-    one = fit_energy(fill(composition, energies), size_law="collective")
-    other = fit_energy(fill(composition, energies * scale), size_law="collective")
+    one = fit_energy(fill(composition, energies), FitOptions(size_law="collective"))
+    other = fit_energy(
+        fill(composition, energies * scale), FitOptions(size_law="collective")
+    )
     np.testing.assert_allclose(other.variance, one.variance * scale**2, 1e-8)

@@ -6,6 +6,7 @@ import pytest
 from tfpes.statistics import (
     AtomicTable,
     CompositionTable,
+    FitOptions,
     fit_energy,
     fit_forces,
     fit_virial,
@@ -76,7 +77,7 @@ def whole_report(table):
     virial.update(table.rows().dense(), generator.random(len(table)))
     return make_report(
         table,
-        fit_energy(table, size_law="auto"),
+        fit_energy(table, FitOptions(size_law="auto")),
         forces=forces,
         force_fit=fit_forces(forces),
         virial=virial,
@@ -116,7 +117,8 @@ def test_text(table):
 
 
 def warnings_of(table, **options):
-    return " ".join(make_report(table, fit_energy(table, **options)).warnings)
+    fit = fit_energy(table, FitOptions(**options))
+    return " ".join(make_report(table, fit).warnings)
 
 
 def test_warnings_teach(fill):
@@ -164,7 +166,7 @@ def test_warnings_about_tails_and_missing_labels(fill, simulate):
 def test_real_sets(fill, read_shared, name):
     composition, energies, isolated = read_shared(name)
     table = fill(composition, energies, None, isolated)
-    report = make_report(table, fit_energy(table, size_law="auto"))
+    report = make_report(table, fit_energy(table, FitOptions(size_law="auto")))
     json.dumps(report.as_dict(), allow_nan=False)
     assert str(report)
     exponent = report.content["standardized_energy"]["size_exponent"]

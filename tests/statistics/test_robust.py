@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from tfpes.statistics import fit_energy
+from tfpes.statistics import FitOptions, fit_energy
 from tfpes.statistics.fit.robust import CONSISTENCY, CUT
 
 
@@ -26,7 +26,7 @@ def test_outliers_do_not_inflate(fill, simulate, repeat):
     clean = fit_energy(fill(composition, energies))
     plain = fit_energy(fill(composition, spoilt))
     table = fill(composition, spoilt, keep_structures=True)
-    robust = fit_energy(table, robust=True)
+    robust = fit_energy(table, FitOptions(robust=True))
     inflation = np.sqrt(plain.variance[1:4] / clean.variance[1:4])
     assert inflation.max() > 4
     np.testing.assert_allclose(
@@ -40,7 +40,7 @@ def test_outliers_do_not_inflate(fill, simulate, repeat):
 def test_clean_data_are_left_alone(fill, simulate):
     composition, energies, _ = simulate(np.random.default_rng(0), 2000, 3)
     table = fill(composition, energies, keep_structures=True)
-    plain, robust = fit_energy(table), fit_energy(table, robust=True)
+    plain, robust = fit_energy(table), fit_energy(table, FitOptions(robust=True))
     np.testing.assert_allclose(robust.variance[1:4], plain.variance[1:4], rtol=0.06)
 
 
@@ -48,6 +48,8 @@ def test_single_structures_need_not_be_kept(fill):
     generator = np.random.default_rng(0)
     composition = [{1: int(n), 8: int(m)} for n in range(1, 9) for m in range(1, 9)]
     energies = generator.normal(size=64)
-    kept = fit_energy(fill(composition, energies, keep_structures=True), robust=True)
-    moments = fit_energy(fill(composition, energies), robust=True)
+    kept = fit_energy(
+        fill(composition, energies, keep_structures=True), FitOptions(robust=True)
+    )
+    moments = fit_energy(fill(composition, energies), FitOptions(robust=True))
     np.testing.assert_allclose(moments.variance, kept.variance, rtol=1e-12)

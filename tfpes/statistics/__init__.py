@@ -4,6 +4,7 @@ NumPy and SciPy only; nothing here needs TensorFlow.
 """
 
 from tfpes.statistics.fit.energy import fit_energy
+from tfpes.statistics.fit.options import FitOptions
 from tfpes.statistics.fit.results import EnergyFit, LawFit, ScaleFit
 from tfpes.statistics.fit.scales import fit_forces, fit_virial, virial_mean_square
 from tfpes.statistics.report.report import Report, make_report
@@ -14,6 +15,7 @@ __all__ = [
     "AtomicTable",
     "CompositionTable",
     "EnergyFit",
+    "FitOptions",
     "LawFit",
     "Report",
     "ScaleFit",

@@ -3,40 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tfpes.statistics.fit.estimate import Options, estimate
-from tfpes.statistics.fit.results import EnergyFit, SizeLaw
+from tfpes.statistics.fit.estimate import Given, estimate
+from tfpes.statistics.fit.options import FitOptions
+from tfpes.statistics.fit.results import EnergyFit
 from tfpes.statistics.fit.robust import (
     CONSISTENCY,
     PASSES,
     single_structures,
     winsorise,
 )
-from tfpes.statistics.tables.checks import check_option, check_per_element
+from tfpes.statistics.tables.checks import check_per_element
 from tfpes.statistics.tables.compositions import CompositionTable
 from tfpes.statistics.tables.rows import Rows
-
-ROUNDING = float(np.finfo(np.float64).eps)
 
 
 def fit_energy(
     table: CompositionTable,
+    options: FitOptions = FitOptions(),
     *,
-    size_law: str = "independent",
-    per_element: bool = True,
-    prior_strength: float = 10.0,
-    robust: bool = False,
-    isolated_atoms: str = "exclude",
-    reference: ArrayLike | None = None,
     energy_mean: ArrayLike | None = None,
     energy_variance: ArrayLike | None = None,
     collective_variance: float | None = None,
-    restricted: bool = True,
-    label_eps: float = ROUNDING,
+    reference: ArrayLike | None = None,
 ) -> EnergyFit:
     r"""Estimate $\mu$, $\sigma^2$ and $\kappa^2$ from a table of energies.
 
@@ -48,26 +40,17 @@ def fit_energy(
 
     Args:
         table: energies by composition, eV.
-        size_law: ``"independent"`` ($\kappa = 0$), ``"collective"``, or ``"auto"``:
-            collective where twice its gain in log-likelihood exceeds
-            ``ln(structures) + 2 + elements``.
-        per_element: False for one variance common to all elements.
-        prior_strength: number of imaginary structures, at least 0.
-        robust: pull energies farther than 2.5 standard deviations in to there.
-        isolated_atoms: ``"exclude"`` or ``"include"``.
+        options: how to fit.
+        energy_mean: known means, NaN for those to fit, shape (119,).
+        energy_variance: known variances, NaN for those to fit, shape (119,).
+        collective_variance: known ``kappa²``; takes the place of the size law.
         reference: energy of an atom of each element, NaN where unknown, shape
             (119,): what is undetermined stays as close to it as possible. By
             default the mean energy of an atom.
-        energy_mean: known means, NaN for those to fit, shape (119,).
-        energy_variance: known variances, NaN for those to fit, shape (119,).
-        collective_variance: known ``kappa²``; takes the place of `size_law`.
-        restricted: False for maximum likelihood, which takes no account of the
-            degrees of freedom that the mean uses up.
-        label_eps: relative rounding error of the energies; pass
-            ``np.finfo(np.float32).eps`` if they were ever stored in float32.
 
     Raises:
-        ValueError: for options out of range, and if the table holds no energy.
+        ValueError: for given statistics of a wrong shape or value, and if the table
+            holds no energy.
 
     Example:
         >>> import numpy as np
@@ -75,46 +58,34 @@ def fit_energy(
         >>> composition[:, 29] = [1, 2, 3, 6]
         >>> table = CompositionTable()
         >>> table.update(composition, [-1.1, -1.8, -3.3, -5.8])
-        >>> fit = fit_energy(table, isolated_atoms="include")
+        >>> fit = fit_energy(table, FitOptions(isolated_atoms="include"))
         >>> round(float(fit.mean[29]), 12), round(float(1 / fit.variance[29]), 9)
         (-1.0, 45.0)
 
     Reference:
         Patterson, Thompson, Biometrika 58, 545 (1971).
     """
-    check_option("size_law", size_law, get_args(SizeLaw))
-    check_option("isolated_atoms", isolated_atoms, ("exclude", "include"))
-    if not prior_strength >= 0:
-        raise ValueError(
-            "`prior_strength` is a number of imaginary structures, at least 0. "
-            f"Received: {prior_strength}. The default is 10."
-        )
     if collective_variance is not None and not 0 <= collective_variance < np.inf:
         raise ValueError(
             "`collective_variance` must be finite and not negative. Received: "
             f"{collective_variance}. Pass None to have it fitted."
         )
-    options = Options(
-        size_law,
-        per_element,
-        float(prior_strength),
-        restricted,
-        label_eps,
-        check_per_element("reference", reference),
+    given = Given(
         check_per_element("energy_mean", energy_mean),
         check_per_element("energy_variance", energy_variance, positive=True),
         collective_variance,
+        check_per_element("reference", reference),
     )
-    include = isolated_atoms == "include"
+    include = options.isolated_atoms == "include"
     part = None if include else False
     rows = table.rows(isolated=part)
     if not len(rows):
         raise _empty(table)
-    structures = single_structures(table, part) if robust else None
-    fit = estimate(rows, options, include)
+    structures = single_structures(table, part) if options.robust else None
+    fit = estimate(rows, options, given)
     if structures is None or fit.degenerate:
         return fit
-    return _fit_robust(rows, structures, options, fit)
+    return _fit_robust(rows, structures, options, given, fit)
 
 
 def _empty(table: CompositionTable) -> ValueError:
@@ -133,12 +104,12 @@ def _empty(table: CompositionTable) -> ValueError:
 
 
 def _fit_robust(
-    rows: Rows, structures: Rows, options: Options, fit: EnergyFit
+    rows: Rows, structures: Rows, options: FitOptions, given: Given, fit: EnergyFit
 ) -> EnergyFit:
     clipped = 0
     for _ in range(PASSES):
         pulled, clipped = winsorise(structures, fit)
-        fit = estimate(pulled, options, fit.isolated_included)
+        fit = estimate(pulled, options, given)
         if fit.degenerate:  # nothing but outliers had a spread
             return dataclasses.replace(fit, compositions=len(rows), clipped=clipped)
     free = ~fit.given_variance
@@ -149,7 +120,7 @@ def _fit_robust(
         variance=variance,
         pooled_variance=fit.pooled_variance / CONSISTENCY,
         collective_variance=(
-            kappa / CONSISTENCY if options.collective_variance is None else kappa
+            kappa / CONSISTENCY if given.collective_variance is None else kappa
         ),
         compositions=len(rows),
         clipped=clipped,

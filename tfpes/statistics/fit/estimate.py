@@ -11,35 +11,35 @@ from tfpes.elements import NUMBER_OF_COLUMNS
 from tfpes.statistics.fit.design import Design
 from tfpes.statistics.fit.laws import Spread, fit_law
 from tfpes.statistics.fit.mean import centre, determined_basis, solve_mean
+from tfpes.statistics.fit.options import FitOptions
 from tfpes.statistics.fit.results import EnergyFit, LawFit, collective_threshold
 from tfpes.statistics.fit.undetermined import as_combinations, null_vectors
 from tfpes.statistics.tables.rows import Rows
 
+ROUNDING = float(np.finfo(np.float64).eps)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Options:
-    """Checked options of `fit_energy`; what is not given is NaN, or None."""
+class Given:
+    """Checked statistics that are known; what is not given is NaN, or None."""
 
-    size_law: str
-    per_element: bool
-    prior_strength: float
-    restricted: bool
-    label_eps: float
-    reference: NDArray[np.float64]
     energy_mean: NDArray[np.float64]
     energy_variance: NDArray[np.float64]
     collective_variance: float | None
+    reference: NDArray[np.float64]
 
 
-def estimate(rows: Rows, options: Options, isolated_included: bool) -> EnergyFit:
+def estimate(
+    rows: Rows, options: FitOptions, given: Given, restricted: bool = True
+) -> EnergyFit:
     """Fit mean and variance to the rows of a table."""
     elements = rows.elements()
     design = Design(rows.matrix(elements))
     weight, size = rows.weight, rows.size
-    given = options.energy_mean[elements]
-    reference, average = _reference(rows, design, elements, options)
+    means = given.energy_mean[elements]
+    reference, average = _reference(rows, design, elements, given)
     basis, undetermined, ill_conditioned = _basis(
-        design, np.isnan(given), weight / size, elements
+        design, np.isnan(means), weight / size, elements
     )
     target = centre(design, reference, rows.mean, rows.mean_low)
     first = solve_mean(design, basis, target, weight / size)
@@ -47,14 +47,14 @@ def estimate(rows: Rows, options: Options, isolated_included: bool) -> EnergyFit
 
     squared = rows.squared_deviations + weight * first.residual**2
     rank = basis.shape[1]
-    freedom = weight.sum() - (rank if options.restricted else 0)
-    rounding = np.sum(weight * (4 * options.label_eps * rows.mean) ** 2 / size)
+    freedom = weight.sum() - (rank if restricted else 0)
+    rounding = np.sum(weight * (4 * ROUNDING * rows.mean) ** 2 / size)
     pooled = np.sum(squared / size) / freedom if freedom > 1e-9 * rank else 0.0
     degenerate = bool(pooled <= rounding / weight.sum())
-    given_variance = options.energy_variance[elements]
+    given_variance = given.energy_variance[elements]
     laws: dict[str, LawFit] = {}
     if degenerate:
-        chosen, pooled, kappa = "independent", 1.0, options.collective_variance or 0.0
+        chosen, pooled, kappa = "independent", 1.0, given.collective_variance or 0.0
         variance = np.where(np.isnan(given_variance), 1.0, given_variance)
     else:
         spread = Spread(
@@ -69,9 +69,9 @@ def estimate(rows: Rows, options: Options, isolated_included: bool) -> EnergyFit
             given_variance,
             options.per_element,
             options.prior_strength,
-            options.restricted,
+            restricted,
         )
-        fixed = options.collective_variance
+        fixed = given.collective_variance
         points = {}
         if fixed is None:
             for name in _fittable(size):
@@ -88,14 +88,14 @@ def estimate(rows: Rows, options: Options, isolated_included: bool) -> EnergyFit
         variance, kappa = law.variance, law.collective_variance
         pooled = law.pooled_variance
 
-    full_mean = np.where(np.isnan(options.reference), average, options.reference)
-    full_mean = np.where(np.isnan(options.energy_mean), full_mean, options.energy_mean)
+    full_mean = np.where(np.isnan(given.reference), average, given.reference)
+    full_mean = np.where(np.isnan(given.energy_mean), full_mean, given.energy_mean)
     full_mean[0] = 0.0
     full_reference = full_mean.copy()
     full_reference[elements] = reference
     full_mean[elements] = mean
-    is_given = ~np.isnan(options.energy_variance)
-    full_variance = np.where(is_given, options.energy_variance, pooled)
+    is_given = ~np.isnan(given.energy_variance)
+    full_variance = np.where(is_given, given.energy_variance, pooled)
     full_variance[elements] = variance
     seen = np.zeros(NUMBER_OF_COLUMNS, bool)
     seen[elements] = True
@@ -104,7 +104,7 @@ def estimate(rows: Rows, options: Options, isolated_included: bool) -> EnergyFit
         variance=full_variance,
         collective_variance=float(kappa),
         seen=seen,
-        given_mean=~np.isnan(options.energy_mean),
+        given_mean=~np.isnan(given.energy_mean),
         given_variance=is_given,
         size_law=chosen,
         degenerate=degenerate,
@@ -117,16 +117,16 @@ def estimate(rows: Rows, options: Options, isolated_included: bool) -> EnergyFit
         compositions=len(rows),
         basis=basis,
         laws=laws,
-        isolated_included=isolated_included,
+        isolated_included=options.isolated_atoms == "include",
     )
 
 
 def _reference(
-    rows: Rows, design: Design, elements: NDArray[np.int64], options: Options
+    rows: Rows, design: Design, elements: NDArray[np.int64], given: Given
 ) -> tuple[NDArray[np.float64], float]:
     """Return the reference of the elements seen, and the mean energy of an atom."""
-    given = options.energy_mean[elements]
-    known = np.where(np.isnan(given), options.reference[elements], given)
+    means = given.energy_mean[elements]
+    known = np.where(np.isnan(means), given.reference[elements], means)
     free = np.isnan(known)
     atoms = design.predict(free.astype(float))
     rest = rows.mean - design.predict(np.where(free, 0.0, known))

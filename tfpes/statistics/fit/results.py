@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-SizeLaw = Literal["independent", "collective", "auto"]
 
 
 def collective_threshold(structures: float, elements: int) -> float:

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from tfpes.elements import NUMBER_OF_COLUMNS
 from tfpes.statistics.fit.design import Design
 from tfpes.statistics.fit.likelihood import Problem
+from tfpes.statistics.fit.options import FitOptions
 from tfpes.statistics.fit.results import ScaleFit
 from tfpes.statistics.fit.variance import FLOOR, solve_variance
 from tfpes.statistics.tables.atoms import AtomicTable
@@ -17,7 +18,7 @@ from tfpes.statistics.tables.compositions import CompositionTable
 COMPONENTS = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
 
 
-def fit_forces(table: AtomicTable, prior_strength: float = 10.0) -> ScaleFit:
+def fit_forces(table: AtomicTable, options: FitOptions = FitOptions()) -> ScaleFit:
     r"""Estimate the scale of the force components of each element.
 
     $$\eta_z^2 = \frac{\sum F^2 + 3\nu_0\bar\eta^2}{3 n_z + 3\nu_0}$$
@@ -27,24 +28,20 @@ def fit_forces(table: AtomicTable, prior_strength: float = 10.0) -> ScaleFit:
 
     Args:
         table: forces by element.
-        prior_strength: ``nu0``, imaginary atoms of each element, at least 0.
+        options: whose `prior_strength` is ``nu0``, imaginary atoms of each element.
 
     Returns:
         ``eta`` (eV/Å), ``eta_bar`` for elements without forces; 1 and marked
         degenerate if there are no forces, or all are zero.
-
-    Raises:
-        ValueError: if `prior_strength` is negative.
     """
-    _check_strength(prior_strength)
     seen = table.components > 0
     total = table.components.sum()
     pooled = table.squares.sum() / total if total else 0.0
     if not pooled > 0:
         return ScaleFit(np.ones(NUMBER_OF_COLUMNS), seen, 1.0, degenerate=True)
-    imaginary = 3 * max(prior_strength, FLOOR)
+    imaginary = 3 * max(options.prior_strength, FLOOR)
     square = (table.squares + imaginary * pooled) / (table.components + imaginary)
-    if prior_strength == 0:
+    if options.prior_strength == 0:
         # Without a prior the mean square itself, unless that is 0.
         exact = table.squares / np.where(seen, table.components, 1.0)
         square = np.where(exact > 0, exact, square)
@@ -72,12 +69,7 @@ def virial_mean_square(virial: ArrayLike) -> NDArray[np.float64]:
     return np.mean(tensor[:, COMPONENTS[0], COMPONENTS[1]] ** 2, axis=1)
 
 
-def fit_virial(
-    table: CompositionTable,
-    prior_strength: float = 10.0,
-    *,
-    isolated_atoms: bool = False,
-) -> ScaleFit:
+def fit_virial(table: CompositionTable, options: FitOptions = FitOptions()) -> ScaleFit:
     r"""Estimate the scale of virial components of each element.
 
     Each component has mean 0 and variance $n\cdot\tau^2$. With $q$ the mean square
@@ -87,18 +79,17 @@ def fit_virial(
 
     Args:
         table: `virial_mean_square` by composition, eV².
-        prior_strength: ``nu0``, imaginary one-atom structures of each element.
-        isolated_atoms: whether those count.
+        options: whose `prior_strength` is ``nu0``, imaginary one-atom structures of
+            each element. Isolated atoms never count: their virial is 0 by symmetry.
 
     Returns:
         ``tau`` (eV), pooled for elements without virials; 1 and marked degenerate if
         there are no virials, or all are zero.
 
     Raises:
-        ValueError: if `prior_strength` or a mean square is negative.
+        ValueError: if a mean square is negative.
     """
-    _check_strength(prior_strength)
-    rows = table.rows(isolated=None if isolated_atoms else False)
+    rows = table.rows()
     if np.any(rows.lowest < 0):
         raise ValueError(
             "`fit_virial` takes a table of mean squares. Received: the value "
@@ -120,7 +111,7 @@ def fit_virial(
         squared / pooled,
         np.eye(elements.size),
         np.zeros(len(rows)),
-        strength=prior_strength,
+        strength=options.prior_strength,
     )
     solution = solve_variance(problem, np.ones(elements.size), FLOOR)
     variance = np.full(NUMBER_OF_COLUMNS, pooled)
@@ -128,11 +119,3 @@ def fit_virial(
     return ScaleFit(
         np.sqrt(variance), seen, float(np.sqrt(pooled)), False, solution.iterations
     )
-
-
-def _check_strength(prior_strength: float) -> None:
-    if not prior_strength >= 0:
-        raise ValueError(
-            "`prior_strength` is a number of imaginary atoms, at least 0. Received: "
-            f"{prior_strength}. The default is 10."
-        )

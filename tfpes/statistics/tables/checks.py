@@ -91,13 +91,6 @@ def check_isolated(isolated: ArrayLike | None, number: int) -> NDArray[np.bool_]
     return flag
 
 
-def check_option(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    """Raise unless `value` is one of `allowed`."""
-    if value not in allowed:
-        choices = ", ".join(f'"{choice}"' for choice in allowed)
-        raise ValueError(f"`{name}` must be one of {choices}. Received: {value!r}.")
-
-
 def check_per_element(
     name: str, values: ArrayLike | None, *, positive: bool = False
 ) -> NDArray[np.float64]:
