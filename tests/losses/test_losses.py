@@ -518,7 +518,7 @@ def test_energies_in_float32_warn_once(dense, what):
 
 
 def test_energy_target_in_the_virial_loss(norm):
-    with pytest.raises(ValueError, match=r"which is an energy's. Check the keys"):
+    with pytest.raises(ValueError, match=r"that of the key 'energy'. Check the keys"):
         VirialLoss(norm)(np.zeros((4, 120)), np.zeros((4, 3, 3)))
 
 
@@ -552,7 +552,7 @@ def test_swapped_keys(norm):
 
 
 def test_virial_target_in_the_energy_loss(norm):
-    with pytest.raises(ValueError, match=r"which is a virial's. Check the keys"):
+    with pytest.raises(ValueError, match=r"that of the key 'virial'. Check the keys"):
         EnergyLoss(norm)(np.zeros((4, 128)), np.zeros(4))
 
 

@@ -15,15 +15,10 @@ from tfpes.data.pipeline import ordered_batches
 from tfpes.data.structures import Structures
 from tfpes.inference.loading import LoadedPotential
 from tfpes.inference.requirements import require_cutoff, require_elements
-from tfpes.losses.standardized_errors import column
 from tfpes.models import Potential
+from tfpes.targets import column
 
 _GEOMETRY = ("positions", "cell", "edge_shift")
-_OUTPUTS = {
-    "energy": "energies (S,) or (S, 1)",
-    "forces": "forces (A, 3) or (A, 3, 1)",
-    "virial": "virials (S, 3, 3) or (S, 3, 3, 1)",
-}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,7 +80,7 @@ def predict(
         first = structures.atom_offsets
         atoms = np.concatenate([np.arange(first[s], first[s + 1]) for s in picked])
         size = len(inputs["cell"]), len(inputs["positions"])
-        for key, values in arrays(run(inputs), *size, _OUTPUTS).items():
+        for key, values in arrays(run(inputs), *size, shapes).items():
             rows = atoms if key == "forces" else picked
             whole = found.setdefault(key, np.full(shapes[key], np.nan))
             # Padding is at the end.
@@ -120,21 +115,19 @@ def arrays(
         num_atoms: A, padding included.
         keys: of the outputs to take.
     """
-    if not isinstance(outputs, dict) or not outputs.keys() & _OUTPUTS.keys():
-        found = sorted(outputs) if isinstance(outputs, dict) else type(outputs).__name__
-        raise ValueError(
-            "A model must return a dict with the keys 'energy' and 'forces', and "
-            f"optionally 'virial'. Received: {found}. Name its outputs."
-        )
     shapes = {
         "energy": (num_structures,),
         "forces": (num_atoms, 3),
         "virial": (num_structures, 3, 3),
     }
+    if not isinstance(outputs, dict) or not outputs.keys() & shapes.keys():
+        found = sorted(outputs) if isinstance(outputs, dict) else type(outputs).__name__
+        raise ValueError(
+            "A model must return a dict with the keys 'energy' and 'forces', and "
+            f"optionally 'virial'. Received: {found}. Name its outputs."
+        )
     return {
-        key: column(outputs[key], tf.TensorSpec(shapes[key]), _OUTPUTS[key])
-        .numpy()
-        .astype(np.float64)
+        key: column(outputs[key], tf.TensorSpec(shapes[key])).numpy().astype(np.float64)
         for key in keys
         if key in outputs
     }

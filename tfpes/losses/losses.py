@@ -10,8 +10,8 @@ import tensorflow as tf
 from tfpes.layers import PESNormalization
 from tfpes.losses.elementwise import Metric
 from tfpes.losses.standardized_errors import energy_error, force_error, virial_error
-from tfpes.losses.standardized_loss import StandardizedLoss, flat_weights
-from tfpes.targets import split_atom_target
+from tfpes.losses.standardized_loss import StandardizedLoss
+from tfpes.targets import row_weights, split_atom_target
 
 AVERAGES = ("atoms", "structures")
 
@@ -166,14 +166,9 @@ class ForceLoss(StandardizedLoss):
         """Return errors and where labels are, both (A, 3), or (A, 1) for "l2"."""
         return force_error(self.normalization, y_true, y_pred, self.metric, self.delta)
 
-    def row_weights(self, y_true: Any, sample_weight: Any) -> Any:
+    def weights(self, y_true: Any, sample_weight: Any) -> Any:
         """Return one weight per atom, (A,)."""
-        if self.average == "atoms":
-            return super().row_weights(y_true, sample_weight)
-        weight = flat_weights(sample_weight)
-        per_atom = tf.shape(weight)[0] == tf.shape(y_true)[0]
-        index = tf.where(per_atom, tf.range(tf.shape(y_true)[0]), _structures(y_true))
-        return tf.gather(weight, index)
+        return row_weights(sample_weight, y_true, self.average == "structures")
 
     def groups(
         self, y_true: Any, error: Any, weight: Any, count: Any

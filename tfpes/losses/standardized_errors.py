@@ -1,21 +1,24 @@
 """Standardized errors as pure functions, for losses and custom training loops."""
 
-from typing import Any
-
 import tensorflow as tf
 
 from tfpes.layers import PESNormalization
 from tfpes.losses.elementwise import Metric, resolve
-from tfpes.targets import split_atom_target, split_structure_target
+from tfpes.targets import (
+    Tensor,
+    labelled,
+    split_atom_target,
+    split_structure_target,
+)
 
 
 def energy_error(
     normalization: PESNormalization,
-    y_true: Any,
-    y_pred: Any,
+    y_true: Tensor,
+    y_pred: Tensor,
     metric: str | Metric = "mse",
     delta: float = 1.0,
-) -> tuple[Any, Any]:
+) -> tuple[Tensor, Tensor]:
     """Return the metric of the standardized energies of each structure.
 
     ``metric(E'_true, E'_pred)`` with ``E' = (E - Σ n_z μ_z) / √(Σ n_z σ_z² + N² κ²)``.
@@ -45,15 +48,8 @@ def energy_error(
         >>> error.numpy().round(6), present.numpy()
         (array([1., 0.]), array([ True, False]))
     """
-    energy, composition = split_structure_target(tf.cast(y_true, tf.float64))
-    if energy.shape.rank != 1:
-        raise ValueError(
-            "Energies are packed with `structure_target(energy, composition)` to (S, "
-            f"120). Received a target of shape {tf.convert_to_tensor(y_true).shape}, "
-            "which is a virial's. Check the keys of the losses."
-        )
-    pred = column(y_pred, energy, "energies (S,) or (S, 1)")
-    true, pred, present = _labelled(energy, pred)
+    energy, composition = split_structure_target(tf.cast(y_true, tf.float64), "energy")
+    true, pred, present = labelled(energy, y_pred)
     baseline = normalization.energy_baseline(composition)
     scale = normalization.energy_scale(composition)
     function = resolve(metric, delta)
@@ -63,11 +59,11 @@ def energy_error(
 
 def force_error(
     normalization: PESNormalization,
-    y_true: Any,
-    y_pred: Any,
+    y_true: Tensor,
+    y_pred: Tensor,
     metric: str | Metric = "mse",
     delta: float = 1.0,
-) -> tuple[Any, Any]:
+) -> tuple[Tensor, Tensor]:
     """Return the metric of the standardized forces on each atom.
 
     ``metric(F'_true, F'_pred)`` with ``F'_i = F_i / η_z``.
@@ -87,19 +83,18 @@ def force_error(
         ValueError: for shapes that do not fit, or an unknown metric.
     """
     forces, atomic_numbers, _ = split_atom_target(tf.convert_to_tensor(y_true))
-    pred = column(y_pred, forces, "forces (A, 3) or (A, 3, 1)")
-    true, pred, present = _labelled(forces, pred)
+    true, pred, present = labelled(forces, y_pred)
     scale = tf.cast(normalization.force_scale_of(atomic_numbers), true.dtype)[:, None]
     return _vector_error(true / scale, pred / scale, present, metric, delta)
 
 
 def virial_error(
     normalization: PESNormalization,
-    y_true: Any,
-    y_pred: Any,
+    y_true: Tensor,
+    y_pred: Tensor,
     metric: str | Metric = "mse",
     delta: float = 1.0,
-) -> tuple[Any, Any]:
+) -> tuple[Tensor, Tensor]:
     """Return the metric of the standardized virial of each structure.
 
     ``metric(W'_true, W'_pred)`` with ``W' = W / √(Σ n_z τ_z²)``.
@@ -119,47 +114,17 @@ def virial_error(
     Raises:
         ValueError: for shapes that do not fit, or an unknown metric.
     """
-    virial, composition = split_structure_target(tf.cast(y_true, tf.float64))
-    if virial.shape.rank != 3:
-        raise ValueError(
-            "Virials are packed with `structure_target(virial, composition)` to (S, "
-            f"128). Received a target of shape {tf.convert_to_tensor(y_true).shape}, "
-            "which is an energy's. Check the keys of the losses."
-        )
-    pred = column(y_pred, virial, "virials (S, 3, 3) or (S, 3, 3, 1)")
+    virial, composition = split_structure_target(tf.cast(y_true, tf.float64), "virial")
     true, pred, present = (
-        tf.reshape(part, (-1, 9)) for part in _labelled(virial, pred)
+        tf.reshape(part, (-1, 9)) for part in labelled(virial, y_pred)
     )
     scale = normalization.virial_scale_of(composition)[:, None]
     return _vector_error(true / scale, pred / scale, present, metric, delta)
 
 
-def column(y_pred: Any, labels: Any, expected: str) -> Any:
-    """Drop a last dimension of 1, and insist on the shape of the labels."""
-    pred = tf.convert_to_tensor(y_pred)
-    shape = pred.shape
-    if shape.rank == labels.shape.rank + 1 and shape[-1] == 1:
-        pred = tf.squeeze(pred, axis=-1)
-    if not labels.shape.is_compatible_with(pred.shape):
-        raise ValueError(
-            f"Predictions must be {expected}, for labels of shape {labels.shape}. "
-            f"Received: {shape}. Nothing is broadcast; check the model's output."
-        )
-    return pred
-
-
-def _labelled(labels: Any, pred: Any) -> tuple[Any, Any, Any]:
-    """Return labels and predictions, 0 where there is no label, and where one is."""
-    present = tf.math.is_finite(labels)
-    # The label is replaced before any arithmetic: 0 × NaN is NaN, in gradients too.
-    dtype = tf.as_dtype(pred.dtype if pred.dtype.size > 4 else labels.dtype)
-    true = tf.cast(tf.where(present, labels, 0.0), dtype)
-    return true, tf.where(present, tf.cast(pred, dtype), 0.0), present
-
-
 def _vector_error(
-    true: Any, pred: Any, present: Any, metric: str | Metric, delta: float
-) -> tuple[Any, Any]:
+    true: Tensor, pred: Tensor, present: Tensor, metric: str | Metric, delta: float
+) -> tuple[Tensor, Tensor]:
     error = resolve(metric, delta, vectors=True)(true, pred)
     if metric == "l2":
         present = tf.reduce_any(present, axis=-1, keepdims=True)

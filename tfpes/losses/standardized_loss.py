@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tfpes.layers import PESNormalization
 from tfpes.losses.elementwise import Metric, resolve
+from tfpes.targets import Tensor, row_weights
 
 REDUCTIONS = ("sum_over_batch_size", "mean", "mean_with_sample_weight", "sum", "none")
 
@@ -76,7 +77,7 @@ class StandardizedLoss(keras.losses.Loss):
             error = tf.reduce_sum(error, axis=1)
             weight = count
             if sample_weight is not None:
-                factor = self.row_weights(y_true, sample_weight)
+                factor = self.weights(y_true, sample_weight)
                 # The weight of a row without labels may be anything, NaN included.
                 factor = tf.where(count > 0, tf.cast(factor, self.dtype), 0.0)
                 error, weight = factor * error, factor * count
@@ -84,17 +85,9 @@ class StandardizedLoss(keras.losses.Loss):
 
     call = __call__
 
-    def row_weights(self, y_true: Any, sample_weight: Any) -> Any:
+    def weights(self, y_true: Tensor, sample_weight: Tensor) -> Tensor:
         """Return one weight per row of the target, (rows,)."""
-        rows = tf.convert_to_tensor(y_true).shape[:1]
-        weight = flat_weights(sample_weight)
-        if not weight.shape.is_compatible_with(rows):
-            what = "atom" if self.label == "forces" else "structure"
-            raise ValueError(
-                f"`sample_weight` of the key '{self.label}' must be {tuple(rows)}, one "
-                f"for each {what}. Received: shape {tuple(weight.shape)}."
-            )
-        return weight
+        return row_weights(sample_weight, y_true)
 
     def _reduce(self, error: Any, weight: Any, count: Any) -> Any:
         if self.reduction == "none":
@@ -128,9 +121,3 @@ class StandardizedLoss(keras.losses.Loss):
             if isinstance(config[part], dict):
                 config[part] = keras.saving.deserialize_keras_object(config[part])
         return cls(**config)
-
-
-def flat_weights(sample_weight: Any) -> Any:
-    """Return weights (rows,) or (rows, 1) as (rows,)."""
-    weight = tf.convert_to_tensor(sample_weight)
-    return tf.squeeze(weight, -1) if weight.shape[1:] == (1,) else weight

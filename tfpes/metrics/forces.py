@@ -6,34 +6,68 @@ import keras
 import tensorflow as tf
 
 from tfpes.elements import SYMBOLS, atomic_number
-from tfpes.losses.standardized_errors import column
-from tfpes.metrics.mean_metric import MeanMetric, difference, row_weights
-from tfpes.targets import split_atom_target
+from tfpes.metrics.mean_metric import MeanError, MeanMetric
+from tfpes.targets import Tensor, labelled, row_weights, split_atom_target
 
 COSINE_THRESHOLD = 1e-3
 """Forces below this norm (eV/Å) have no direction worth comparing."""
 
 
-def split_forces(y_true: Any, y_pred: Any) -> tuple[Any, Any, Any, Any]:
-    """Return labels, predictions (both (A, 3)), atomic numbers and structure index."""
-    forces, atomic_numbers, index = split_atom_target(tf.convert_to_tensor(y_true))
-    pred = column(y_pred, forces, "forces (A, 3) or (A, 3, 1)")
-    return forces, pred, atomic_numbers, index
+def force_errors(y_true: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``F_ic,pred - F_ic,true``.
+
+    Args:
+        y_true: (A, 3 + 2) float32 from ``tfpes.targets.atom_target``.
+        y_pred: (A, 3) or (A, 3, 1), eV/Å.
+
+    Returns:
+        The errors (A, 3), 0 where there is no label, and where there is one.
+
+    Raises:
+        ValueError: for shapes that do not fit.
+    """
+    true, pred, present = _labelled_forces(y_true, y_pred)
+    return pred - true, present
 
 
-def atom_weights(y_true: Any, sample_weight: Any) -> Any:
-    """Return one weight per atom, (A,), from weights of atoms or of structures."""
-    index = split_atom_target(tf.convert_to_tensor(y_true))[2]
-    return row_weights(y_true, sample_weight, index)
+def force_cosines(
+    y_true: Tensor, y_pred: Tensor, threshold: float = COSINE_THRESHOLD
+) -> tuple[Tensor, Tensor]:
+    """Return ``F_i,pred · F_i,true / (‖F_i,pred‖ ‖F_i,true‖)``.
+
+    Args:
+        y_true: (A, 3 + 2) float32 from ``tfpes.targets.atom_target``.
+        y_pred: (A, 3) or (A, 3, 1), eV/Å.
+        threshold: of the norms, eV/Å; see :class:`ForceCosine`.
+
+    Returns:
+        The cosines (A,), 0 where there is none, and where there is one.
+
+    Raises:
+        ValueError: for shapes that do not fit.
+    """
+    true, pred, present = _labelled_forces(y_true, y_pred)
+    norms = tf.norm(true, axis=1), tf.norm(pred, axis=1)
+    # A prediction of NaN must show.
+    present = tf.reduce_all(present, axis=1) & (norms[0] > threshold)
+    present &= ~(norms[1] <= threshold)
+    product = tf.where(present, norms[0] * norms[1], 1.0)
+    cosine = tf.reduce_sum(true * pred, axis=1) / product
+    return tf.where(present, cosine, 0.0), present
 
 
-class _ForceMetric(MeanMetric):
-    def weights(self, y_true: Any, sample_weight: Any) -> Any:
-        return atom_weights(y_true, sample_weight)
+def _labelled_forces(y_true: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return labelled(split_atom_target(tf.convert_to_tensor(y_true))[0], y_pred)
 
 
-class _ForceError(_ForceMetric):
-    def __init__(self, element: str | int | None, name: str | None, dtype: Any) -> None:
+class _ForceError(MeanError):
+    def __init__(
+        self,
+        element: str | int | None = None,
+        name: str | None = None,
+        dtype: str = "float64",
+    ) -> None:
+        """Create the sums."""
         self.element = None
         stem = "rmse" if self.root else "mae"
         if element is not None:
@@ -41,13 +75,14 @@ class _ForceError(_ForceMetric):
             stem = f"{stem}_{self.element}"
         super().__init__(name or stem, dtype)
 
-    def values(self, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
-        forces, pred, atomic_numbers, _ = split_forces(y_true, y_pred)
-        error, present = difference(forces, pred)
+    def errors(self, y_true: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor]:
+        """Return errors and where labels of the element are, both (A, 3)."""
+        error, present = force_errors(y_true, y_pred)
         if self.element is not None:
+            atomic_numbers = split_atom_target(y_true)[1]
             present &= (atomic_numbers == SYMBOLS.index(self.element))[:, None]
             error = tf.where(present, error, 0.0)
-        return error**2 if self.root else tf.abs(error), present
+        return error, present
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments."""
@@ -73,15 +108,6 @@ class ForceMAE(_ForceError):
         sample_weight: (A,), or (S,) for the atoms of each structure; optional.
     """
 
-    def __init__(
-        self,
-        element: str | int | None = None,
-        name: str | None = None,
-        dtype: Any = "float64",
-    ) -> None:
-        """Create the sums."""
-        super().__init__(element, name, dtype)
-
 
 @keras.saving.register_keras_serializable(package="tfpes")
 class ForceRMSE(_ForceError):
@@ -91,29 +117,15 @@ class ForceRMSE(_ForceError):
 
         √(mean_i,c (F_ic,pred - F_ic,true)²)
 
-    Args:
-        element: symbol or atomic number of the atoms that count; all by default.
-        name: of the metric; ``"rmse"``, or ``"rmse_Cu"`` for an element.
-        dtype: of the sums; float64, exact over many batches.
-
-    Call arguments:
-        As for :class:`ForceMAE`.
+    Arguments, of calls too, are those of :class:`ForceMAE`; names are ``"rmse"`` and
+    ``"rmse_Cu"``.
     """
 
     root = True
 
-    def __init__(
-        self,
-        element: str | int | None = None,
-        name: str | None = None,
-        dtype: Any = "float64",
-    ) -> None:
-        """Create the sums."""
-        super().__init__(element, name, dtype)
-
 
 @keras.saving.register_keras_serializable(package="tfpes")
-class ForceCosine(_ForceMetric):
+class ForceCosine(MeanMetric):
     """Mean cosine of the angle between predicted and true forces, 1 at best.
 
     ::
@@ -136,7 +148,7 @@ class ForceCosine(_ForceMetric):
         self,
         threshold: float = COSINE_THRESHOLD,
         name: str = "cosine",
-        dtype: Any = "float64",
+        dtype: str = "float64",
     ) -> None:
         """Create the sums."""
         super().__init__(name, dtype)
@@ -146,17 +158,9 @@ class ForceCosine(_ForceMetric):
             )
         self.threshold = float(threshold)
 
-    def values(self, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+    def values(self, y_true: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor]:
         """Return cosines and where there are any, both (A,)."""
-        true, pred, _, _ = split_forces(y_true, y_pred)
-        pred = tf.cast(pred, pred.dtype if pred.dtype.size > 4 else true.dtype)
-        true = tf.cast(true, pred.dtype)
-        norms = tf.norm(true, axis=1), tf.norm(pred, axis=1)
-        # A label of NaN compares as False; a prediction of NaN must show.
-        present = (norms[0] > self.threshold) & ~(norms[1] <= self.threshold)
-        product = tf.where(present, norms[0] * norms[1], 1.0)
-        cosine = tf.reduce_sum(true * pred, axis=1) / product
-        return tf.where(present, cosine, 0.0), present
+        return force_cosines(y_true, y_pred, self.threshold)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments."""
@@ -182,18 +186,19 @@ class MaxForceError(keras.metrics.Metric):
         As for :class:`ForceMAE`.
     """
 
-    def __init__(self, name: str = "max_error", dtype: Any = "float64") -> None:
+    def __init__(self, name: str = "max_error", dtype: str = "float64") -> None:
         """Create the state."""
         super().__init__(name=name, dtype=dtype)
         self.largest = self.add_variable((), "zeros", dtype=self.dtype, name="largest")
 
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+    def update_state(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> None:
         """Take the larger of what was found before and what a batch holds."""
-        forces, pred, _, _ = split_forces(y_true, y_pred)
-        error, _ = difference(forces, pred)
+        error, _ = force_errors(y_true, y_pred)
         square = tf.reduce_sum(error**2, axis=1)
         if sample_weight is not None:
-            weight = atom_weights(y_true, sample_weight)
+            weight = row_weights(sample_weight, y_true, or_structures=True)
             square = tf.where(weight != 0, square, 0.0)
         # XLA's maximum loses a NaN; a sum keeps it. Without atoms it is -inf.
         total = tf.reduce_sum(square)
@@ -204,7 +209,7 @@ class MaxForceError(keras.metrics.Metric):
         keep = (found <= before) | tf.math.is_nan(before)
         self.largest.assign(tf.where(keep, before, found))
 
-    def result(self) -> Any:
+    def result(self) -> Tensor:
         """Return the largest error so far; 0 without labels."""
         return tf.convert_to_tensor(self.largest)
 

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfpes.losses.standardized_loss import flat_weights
+from tfpes.targets import Tensor, row_weights
 
 
 class MeanMetric(keras.metrics.Metric):
@@ -17,24 +17,26 @@ class MeanMetric(keras.metrics.Metric):
 
     root = False
 
-    def __init__(self, name: str, dtype: Any) -> None:
+    def __init__(self, name: str, dtype: str) -> None:
         """Create the sums."""
         super().__init__(name=name, dtype=dtype)
         self.total = self.add_variable((), "zeros", dtype=self.dtype, name="total")
         self.count = self.add_variable((), "zeros", dtype=self.dtype, name="count")
 
-    def values(self, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+    def values(self, y_true: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor]:
         """Return numbers, 0 where there is no label, and where there is one.
 
-        Both are (rows,) or (rows, columns).
+        Both are (rows,), (rows, columns) or (rows, 3, 3).
         """
         raise NotImplementedError
 
-    def weights(self, y_true: Any, sample_weight: Any) -> Any:
+    def weights(self, y_true: Tensor, sample_weight: Tensor) -> Tensor:
         """Return one weight per row, (rows,)."""
-        return row_weights(y_true, sample_weight)
+        return row_weights(sample_weight, y_true, or_structures=True)
 
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+    def update_state(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> None:
         """Add a batch.
 
         Args:
@@ -58,7 +60,7 @@ class MeanMetric(keras.metrics.Metric):
         self.total.assign_add(tf.reduce_sum(values))
         self.count.assign_add(tf.reduce_sum(present))
 
-    def result(self) -> Any:
+    def result(self) -> Tensor:
         """Return the mean or its root over all batches; 0 without labels."""
         mean = tf.math.divide_no_nan(
             tf.convert_to_tensor(self.total), tf.convert_to_tensor(self.count)
@@ -70,40 +72,14 @@ class MeanMetric(keras.metrics.Metric):
         return {"name": self.name, "dtype": self.dtype}
 
 
-def difference(labels: Any, pred: Any) -> tuple[Any, Any]:
-    """Return ``pred - labels``, 0 where there is no label, and where there is one.
+class MeanError(MeanMetric):
+    """The mean of absolute errors, or the root of the mean of their squares."""
 
-    The arithmetic is that of the finer type.
-    """
-    # The label decides: a prediction of NaN must show.
-    present = tf.math.is_finite(labels)
-    dtype = tf.as_dtype(pred.dtype if pred.dtype.size > 4 else labels.dtype)
-    error = tf.cast(pred, dtype) - tf.cast(labels, dtype)
-    return tf.where(present, error, 0.0), present
+    def errors(self, y_true: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor]:
+        """Return errors, 0 where there is no label, and where there is one."""
+        raise NotImplementedError
 
-
-def row_weights(y_true: Any, sample_weight: Any, structures: Any = None) -> Any:
-    """Return one weight per row of a target, (rows,).
-
-    Args:
-        y_true: the target.
-        sample_weight: (rows,) or (rows, 1), or one per structure.
-        structures: the structure of each row, if rows are atoms.
-    """
-    weight = flat_weights(sample_weight)
-    rows = tf.convert_to_tensor(y_true).shape[0]
-    if weight.shape.rank == 1:
-        if weight.shape.is_compatible_with([rows]):
-            if structures is None or rows is not None:
-                return weight
-            # Lengths are known only when the graph runs.
-            count = tf.shape(structures)[0]
-            per_atom = tf.shape(weight)[0] == count
-            structures = tf.where(per_atom, tf.range(count), structures)
-        if structures is not None:
-            return tf.gather(weight, structures)
-    what = "structure" if structures is None else "atom, or for each structure"
-    raise ValueError(
-        f"`sample_weight` of this metric must be one number for each {what}, for a "
-        f"target of {rows} rows. Received: shape {tuple(weight.shape)}."
-    )
+    def values(self, y_true: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor]:
+        """Return absolute errors or their squares, and where labels are."""
+        error, present = self.errors(y_true, y_pred)
+        return error**2 if self.root else tf.abs(error), present

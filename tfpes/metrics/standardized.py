@@ -6,8 +6,8 @@ import keras
 
 from tfpes.layers import PESNormalization
 from tfpes.losses.standardized_errors import energy_error, force_error, virial_error
-from tfpes.metrics.forces import atom_weights
-from tfpes.metrics.mean_metric import MeanMetric, row_weights
+from tfpes.metrics.mean_metric import MeanMetric
+from tfpes.targets import Tensor
 
 _ERRORS = {"energy": energy_error, "forces": force_error, "virial": virial_error}
 
@@ -59,7 +59,7 @@ class StandardizedRMSE(MeanMetric):
         normalization: PESNormalization,
         key: str,
         name: str = "standardized_rmse",
-        dtype: Any = "float64",
+        dtype: str = "float64",
     ) -> None:
         """Check the key and create the sums."""
         super().__init__(name, dtype)
@@ -68,15 +68,10 @@ class StandardizedRMSE(MeanMetric):
         self.normalization = normalization
         self.key = key
 
-    def values(self, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+    def values(self, y_true: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor]:
         """Return squared standardized errors and where labels are."""
         self.normalization.require_adapted(self.key)
         return _ERRORS[self.key](self.normalization, y_true, y_pred)
-
-    def weights(self, y_true: Any, sample_weight: Any) -> Any:
-        """Return one weight per row, (rows,)."""
-        weigh = atom_weights if self.key == "forces" else row_weights
-        return weigh(y_true, sample_weight)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments."""

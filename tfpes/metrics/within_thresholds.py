@@ -5,13 +5,47 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfpes.losses.standardized_errors import column
-from tfpes.metrics.forces import split_forces
-from tfpes.metrics.mean_metric import MeanMetric, difference, row_weights
-from tfpes.targets import split_structure_target
+from tfpes.metrics.forces import force_errors
+from tfpes.metrics.mean_metric import MeanMetric
+from tfpes.metrics.structure_errors import energy_errors
+from tfpes.targets import Tensor, row_weights, split_atom_target
 
 ENERGY_THRESHOLD = 0.02
 FORCE_THRESHOLD = 0.03
+
+
+def within_thresholds(
+    y_true: dict[str, Tensor],
+    y_pred: dict[str, Tensor],
+    energy_threshold: float = ENERGY_THRESHOLD,
+    force_threshold: float = FORCE_THRESHOLD,
+) -> tuple[Tensor, Tensor]:
+    """Return whether energy and forces of each structure are within thresholds.
+
+    Args:
+        y_true: packed targets with the keys ``energy`` and ``forces``.
+        y_pred: predictions with these keys.
+        energy_threshold: eV.
+        force_threshold: eV/Å.
+
+    Returns:
+        Which structures are right, and which count: those that have an energy and at
+        least one force component. Both are (S,) bool.
+
+    Raises:
+        ValueError: for shapes that do not fit.
+    """
+    error, present = energy_errors(y_true["energy"], y_pred["energy"], per_atom=False)
+    right = tf.abs(error) < energy_threshold
+    size = error.shape[0] or tf.size(error)
+    error, labelled = force_errors(y_true["forces"], y_pred["forces"])
+    # Not a maximum, which may lose a prediction of NaN.
+    wrong = tf.reduce_any(~(tf.abs(error) < force_threshold), axis=1)
+    flags = tf.stack([wrong, tf.reduce_any(labelled, axis=1)], axis=1)
+    index = split_atom_target(tf.convert_to_tensor(y_true["forces"]))[2]
+    found = tf.math.unsorted_segment_sum(tf.cast(flags, tf.int32), index, size) > 0
+    present &= found[:, 1]
+    return right & ~found[:, 0] & present, present
 
 
 @keras.saving.register_keras_serializable(package="tfpes")
@@ -58,7 +92,7 @@ class EFwT(MeanMetric):
         energy_threshold: float = ENERGY_THRESHOLD,
         force_threshold: float = FORCE_THRESHOLD,
         name: str = "efwt",
-        dtype: Any = "float64",
+        dtype: str = "float64",
     ) -> None:
         """Check the thresholds and create the sums."""
         super().__init__(name, dtype)
@@ -70,7 +104,12 @@ class EFwT(MeanMetric):
         self.energy_threshold = float(energy_threshold)
         self.force_threshold = float(force_threshold)
 
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+    def update_state(
+        self,
+        y_true: dict[str, Tensor],
+        y_pred: dict[str, Tensor],
+        sample_weight: Tensor | dict[str, Tensor] | None = None,
+    ) -> None:
         """Add a batch.
 
         Args:
@@ -95,25 +134,17 @@ class EFwT(MeanMetric):
             sample_weight = sample_weight.get("energy")
         super().update_state(y_true, y_pred, sample_weight)
 
-    def weights(self, y_true: Any, sample_weight: Any) -> Any:
+    def weights(self, y_true: dict[str, Tensor], sample_weight: Tensor) -> Tensor:
         """Return one weight per structure, (S,)."""
-        return row_weights(y_true["energy"], sample_weight)
+        return row_weights(sample_weight, y_true["energy"])
 
-    def values(self, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
-        """Return 1 or 0 for each structure, and which structures count, both (S,)."""
-        energy, _ = split_structure_target(tf.cast(y_true["energy"], tf.float64))
-        pred = column(y_pred["energy"], energy, "energies (S,) or (S, 1)")
-        error, present = difference(energy, pred)
-        right = tf.abs(error) < self.energy_threshold
-        forces, pred, _, index = split_forces(y_true["forces"], y_pred["forces"])
-        error, labelled = difference(forces, pred)
-        # Not a maximum, which may lose a prediction of NaN.
-        wrong = tf.reduce_any(~(tf.abs(error) < self.force_threshold), axis=1)
-        size = energy.shape[0] or tf.shape(energy)[0]
-        flags = tf.stack([wrong, tf.reduce_any(labelled, axis=1)], axis=1)
-        found = tf.math.unsorted_segment_sum(tf.cast(flags, tf.int32), index, size) > 0
-        present &= found[:, 1]
-        return right & ~found[:, 0] & present, present
+    def values(
+        self, y_true: dict[str, Tensor], y_pred: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Return whether structures are right, and which count, both (S,)."""
+        return within_thresholds(
+            y_true, y_pred, self.energy_threshold, self.force_threshold
+        )
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments."""
