@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tfpes.targets import (
     atom_target,
     composition,
+    labelled,
     split_atom_target,
     split_structure_target,
     structure_target,
@@ -93,3 +94,33 @@ def test_large_energies_in_float32_warn(dense):
         structure_target(energies, counts)
     structure_target(energies.astype(np.float64), counts)
     structure_target(energies[1:], counts[1:])
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 1)])
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_labels_that_are_not_there(rank, shape):
+    """NaN labels and masked rows, whatever is predicted for them."""
+    labels = np.ones((4,) + (3,) * (rank - 1), np.float32)
+    labels[1] = np.nan
+    pred = tf.Variable(
+        np.where(np.arange(4) == 3, 2.0, np.nan) * np.ones_like(labels).T
+    )
+    with tf.GradientTape() as tape:
+        guess = tf.transpose(pred)[..., None]
+        guess._keras_mask = tf.reshape([False, True, False, True], shape)
+        true, found, present = labelled(labels, guess)
+        total = tf.reduce_sum((found - true) ** 2)
+    expected = np.zeros_like(labels, bool)
+    expected[3] = True
+    np.testing.assert_array_equal(present, expected)
+    np.testing.assert_array_equal(true, expected * 1.0)
+    np.testing.assert_array_equal(found, expected * 2.0)
+    assert true.dtype == found.dtype == tf.float64
+    np.testing.assert_array_equal(tape.gradient(total, pred), expected.T * 2.0)
+
+
+def test_mask_of_another_shape():
+    pred = tf.zeros((4, 3))
+    pred._keras_mask = tf.ones((4, 3), bool)
+    with pytest.raises(ValueError, match=r"one entry for each row, \(4,\).*\(4, 3\)"):
+        labelled(np.zeros((4, 3)), pred)

@@ -220,6 +220,7 @@ def labelled(labels: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     Raises:
         ValueError: for shapes that do not fit.
     """
+    labels = tf.convert_to_tensor(labels)
     pred = column(y_pred, labels)
     present = tf.math.is_finite(labels)
     mask = getattr(y_pred, "_keras_mask", None)

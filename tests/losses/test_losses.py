@@ -349,6 +349,14 @@ def test_nan_prediction_shows_only_where_there_is_a_label(norm, key, metric):
     assert np.isnan(loss(target, pred).numpy())
 
 
+@pytest.mark.parametrize("key", KEYS)
+def test_call_returns_the_error_of_each_row(norm, key, close):
+    target, pred, _ = case(key)
+    loss = make_loss(key, norm, "huber", dtype="float64")
+    rows = loss.call(target, pred)
+    close(rows, naive(key, target, pred, "huber", "none"))
+
+
 # -- invariances --------------------------------------------------------------------
 
 
@@ -514,7 +522,8 @@ def test_energies_in_float32_warn_once(dense, what):
     with pytest.warns(UserWarning, match=match):
         tf.function(loss)(target, pred)
     loss(target, pred)
-    EnergyLoss(make_norm(energy_mean=dict.fromkeys(MEAN, -1.0)))(target, pred)
+    small = EnergyLoss(make_norm(energy_mean=dict.fromkeys(MEAN, -1.0)))
+    tf.function(small)(target, pred)
 
 
 def test_energy_target_in_the_virial_loss(norm):

@@ -292,6 +292,45 @@ def test_custom_loop(norm, batch):
         assert float(step(inputs, batch)) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    "mode", [{"run_eagerly": True}, {"jit_compile": False}, {"jit_compile": True}]
+)
+def test_rows_that_keras_masks_have_no_label(norm, batch, mode):
+    counts = keras.Input((119,), name="composition", dtype="float64")
+    numbers = keras.Input((), name="numbers", dtype="int32")
+    energy = keras.layers.Masking(dtype="float64")(counts)
+    forces = keras.layers.Embedding(119, 4, mask_zero=True)(numbers)
+    outputs = {
+        "energy": keras.layers.Dense(1, dtype="float64")(energy),
+        "forces": keras.layers.Dense(3)(forces),
+    }
+    model = keras.Model({"composition": counts, "numbers": numbers}, outputs)
+    losses = {"energy": EnergyLoss(norm), "forces": ForceLoss(norm)}
+    mae = {"energy": [tfpes.metrics.EnergyMAE()]}
+    model.compile("sgd", losses, metrics=mae, **mode)
+    targets = {key: batch[key].copy() for key in losses}
+    inputs = {
+        "composition": targets["energy"][:, 1:].copy(),
+        "numbers": targets["forces"][:, 3].astype("int32"),
+    }
+    inputs["composition"][3] = 0
+    inputs["numbers"][4:9] = 0
+    data = tf.data.Dataset.from_tensors((inputs, targets))
+    found = model.evaluate(data, return_dict=True, verbose=0)
+    outputs = {key: value.numpy() for key, value in model(inputs).items()}
+    unmasked = {key: loss(targets[key], outputs[key]) for key, loss in losses.items()}
+    targets["energy"][3, 0] = np.nan
+    targets["forces"][4:9, :3] = np.nan
+    for key, loss in losses.items():
+        expected = float(loss(targets[key], outputs[key]))
+        assert found[f"{key}_loss"] == pytest.approx(expected, rel=1e-5)
+        assert expected != pytest.approx(float(unmasked[key]), rel=1e-3)
+    mae["energy"][0].reset_state()
+    mae["energy"][0].update_state(targets["energy"], outputs["energy"])
+    expected = mae["energy"][0].result()
+    assert found["energy_mae"] == pytest.approx(float(expected), rel=1e-5)
+
+
 def test_unlabelled_key_of_the_normalization(batch):
     """Statistics of energies alone do not do for a loss of forces."""
     norm = PESNormalization()

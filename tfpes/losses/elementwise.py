@@ -1,31 +1,32 @@
 """Metrics of standardized labels and predictions."""
 
 from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
 
-Metric = Callable[[Any, Any], Any]
+from tfpes.targets import Tensor
+
+Metric = Callable[[Tensor, Tensor], Tensor]
 """An element-wise function of (standardized_true, standardized_pred)."""
 
 
-def squared(true: Any, pred: Any) -> Any:
+def _squared(true: Tensor, pred: Tensor) -> Tensor:
     """``e²`` with ``e = p - t``."""
     return tf.math.squared_difference(pred, true)
 
 
-def absolute(true: Any, pred: Any) -> Any:
+def _absolute(true: Tensor, pred: Tensor) -> Tensor:
     """``|e|`` with ``e = p - t``."""
     return tf.abs(pred - true)
 
 
-def huber(delta: float) -> Metric:
+def _huber(delta: float) -> Metric:
     """``e²/2`` for ``|e| = |p - t| <= δ``, else ``δ (|e| - δ/2)``.
 
     The parameter δ counts standard deviations of the labels.
     """
 
-    def error(true: Any, pred: Any) -> Any:
+    def error(true: Tensor, pred: Tensor) -> Tensor:
         size = tf.abs(pred - true)
         inner = tf.minimum(size, delta)
         return inner * (size - 0.5 * inner)
@@ -33,7 +34,7 @@ def huber(delta: float) -> Metric:
     return error
 
 
-def log_cosh(true: Any, pred: Any) -> Any:
+def _log_cosh(true: Tensor, pred: Tensor) -> Tensor:
     """``ln cosh e`` with ``e = p - t``: ``e²/2`` if small, ``|e| - ln 2`` if large."""
     size = tf.abs(pred - true)
     # Beyond 20 the slope is 1 to the last digit, and cosh would overflow.
@@ -42,7 +43,7 @@ def log_cosh(true: Any, pred: Any) -> Any:
     return tf.math.log1p(2.0 * tf.sinh(0.5 * inner) ** 2) + (size - inner)
 
 
-def l2(true: Any, pred: Any) -> Any:
+def _l2(true: Tensor, pred: Tensor) -> Tensor:
     """``‖p - t‖`` over the last axis, which is kept with length 1.
 
     Rotations do not change it. Its gradient at 0 is 0.
@@ -54,7 +55,7 @@ def l2(true: Any, pred: Any) -> Any:
 
 
 NAMES = ("mse", "mae", "huber", "log_cosh")
-VECTOR_NAMES = (*NAMES, "l2")
+_VECTOR_NAMES = (*NAMES, "l2")
 
 
 def resolve(metric: str | Metric, delta: float, vectors: bool = False) -> Metric:
@@ -79,13 +80,13 @@ def resolve(metric: str | Metric, delta: float, vectors: bool = False) -> Metric
             f"`delta` must be positive (standard deviations). Received: {delta}."
         )
     functions = {
-        "mse": squared,
-        "mae": absolute,
-        "huber": huber(delta),
-        "log_cosh": log_cosh,
-        "l2": l2,
+        "mse": _squared,
+        "mae": _absolute,
+        "huber": _huber(delta),
+        "log_cosh": _log_cosh,
+        "l2": _l2,
     }
-    names = VECTOR_NAMES if vectors else NAMES
+    names = _VECTOR_NAMES if vectors else NAMES
     if metric not in names:
         hint = " Of single numbers, 'l2' is 'mae'." if metric == "l2" else ""
         raise ValueError(

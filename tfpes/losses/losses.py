@@ -9,11 +9,10 @@ import tensorflow as tf
 
 from tfpes.layers import PESNormalization
 from tfpes.losses.elementwise import Metric
-from tfpes.losses.standardized_errors import energy_error, force_error, virial_error
 from tfpes.losses.standardized_loss import StandardizedLoss
-from tfpes.targets import row_weights, split_atom_target
+from tfpes.targets import Tensor, row_weights, split_atom_target
 
-AVERAGES = ("atoms", "structures")
+_AVERAGES = ("atoms", "structures")
 
 _ATOMS = 100
 """Size of the structure that a warning takes as an example."""
@@ -40,7 +39,7 @@ class EnergyLoss(StandardizedLoss):
             the number of labels; weights do not change the divisor),
             ``"mean_with_sample_weight"`` (divided by the sum of the weights of
             labels), ``"sum"`` or ``"none"`` (one number per structure).
-        name: of the loss.
+        name: of the loss; ``"energy_loss"``.
         dtype: of the arithmetic; float64, because total energies are large.
 
     Call arguments:
@@ -59,31 +58,18 @@ class EnergyLoss(StandardizedLoss):
         1.0
     """
 
-    label = "energy"
+    key = "energy"
+    _warned: frozenset[str] = frozenset()
 
-    def __init__(
-        self,
-        normalization: PESNormalization,
-        metric: str | Metric = "mse",
-        delta: float = 1.0,
-        reduction: str | None = "sum_over_batch_size",
-        name: str = "energy_loss",
-        dtype: Any = "float64",
-    ) -> None:
-        """Check and remember the arguments."""
-        super().__init__(normalization, metric, delta, reduction, name, dtype)
-        self._warned: set[str] = set()
-
-    def errors(self, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
-        """Return errors and where labels are, both (S, 1)."""
+    def errors(self, y_true: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor]:
+        """Return errors and where labels are, both (S,)."""
         for values, what in ((y_true, "labels"), (y_pred, "predictions")):
             self._warn_of_rounding(tf.convert_to_tensor(values).dtype, what)
-        error, present = energy_error(
-            self.normalization, y_true, y_pred, self.metric, self.delta
-        )
-        return error[:, None], present[:, None]
+        return super().errors(y_true, y_pred)
 
-    def _warn_of_rounding(self, dtype: Any, what: str) -> None:
+    # AutoGraph would turn `if` into an operation and warn in any case.
+    @tf.autograph.experimental.do_not_convert
+    def _warn_of_rounding(self, dtype: tf.DType, what: str) -> None:
         """Warn once if numbers of this type are too coarse for total energies."""
         if dtype.size >= 8 or what in self._warned:
             return
@@ -99,7 +85,7 @@ class EnergyLoss(StandardizedLoss):
         digits = {tf.float32: 24, tf.float16: 11}.get(dtype, 8)
         rounding = float(np.ldexp(0.5, np.frexp(energy)[1] - digits))
         if rounding > 1e-3 * spread:
-            self._warned.add(what)
+            self._warned |= {what}
             warnings.warn(
                 f"Total energies are float64. Received: {what} of {dtype.name}, which "
                 f"rounds the energy of {_ATOMS} atoms, {energy:.3g} eV, by up to "
@@ -131,7 +117,7 @@ class ForceLoss(StandardizedLoss):
         reduction: as for :class:`EnergyLoss`; what is counted are components (atoms
             for ``"l2"``), or structures. With ``"none"``, a loss per atom (A,), or per
             structure: (A,) as well, with the structures first and then zeros.
-        name: of the loss.
+        name: of the loss; ``"force_loss"``.
         dtype: of the reduction, Keras's ``floatx`` by default.
 
     Call arguments:
@@ -141,8 +127,7 @@ class ForceLoss(StandardizedLoss):
             structure's weight is then that of all its atoms.
     """
 
-    label = "forces"
-    vectors = True
+    key = "forces"
 
     def __init__(
         self,
@@ -151,39 +136,36 @@ class ForceLoss(StandardizedLoss):
         average: str = "atoms",
         delta: float = 1.0,
         reduction: str | None = "sum_over_batch_size",
-        name: str = "force_loss",
-        dtype: Any = None,
+        name: str | None = None,
+        dtype: str | None = None,
     ) -> None:
         """Check and remember the arguments."""
         super().__init__(normalization, metric, delta, reduction, name, dtype)
-        if average not in AVERAGES:
+        if average not in _AVERAGES:
             raise ValueError(
-                f"`average` must be one of {AVERAGES}. Received: {average!r}."
+                f"`average` must be one of {_AVERAGES}. Received: {average!r}."
             )
         self.average = average
 
-    def errors(self, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
-        """Return errors and where labels are, both (A, 3), or (A, 1) for "l2"."""
-        return force_error(self.normalization, y_true, y_pred, self.metric, self.delta)
-
-    def weights(self, y_true: Any, sample_weight: Any) -> Any:
+    def weights(self, y_true: Tensor, sample_weight: Tensor) -> Tensor:
         """Return one weight per atom, (A,)."""
         return row_weights(sample_weight, y_true, self.average == "structures")
 
-    def groups(
-        self, y_true: Any, error: Any, weight: Any, count: Any
-    ) -> tuple[Any, Any, Any]:
+    def groups(self, y_true: Tensor, *sums: Tensor) -> tuple[Tensor, ...]:
         """Average within each structure first, if asked for."""
         if self.average == "atoms":
-            return error, weight, count
-        structures = _structures(y_true)
+            return sums
         # A target does not tell the number of structures; there are as many as atoms
-        # at most.
-        size = tf.convert_to_tensor(y_true).shape[0] or tf.shape(y_true)[0]
-        sums = tf.math.unsorted_segment_sum(
-            tf.stack([error, weight, count], axis=1), structures, size
+        # at most. Only padding, which has no label, can belong to a later one:
+        # structures that have atoms come first.
+        index = split_atom_target(tf.convert_to_tensor(y_true))[2]
+        size = index.shape[0] or tf.size(index)
+        error, weight, count = tf.unstack(
+            tf.math.unsorted_segment_sum(
+                tf.stack(sums, axis=1), tf.minimum(index, size - 1), size
+            ),
+            axis=1,
         )
-        error, weight, count = tf.unstack(sums, axis=1)
         return (
             tf.math.divide_no_nan(error, count),
             tf.math.divide_no_nan(weight, count),
@@ -211,8 +193,8 @@ class VirialLoss(StandardizedLoss):
         delta: of ``"huber"``, in standard deviations.
         reduction: as for :class:`EnergyLoss`; what is counted are components
             (structures for ``"l2"``).
-        name: of the loss.
-        dtype: of the reduction.
+        name: of the loss; ``"virial_loss"``.
+        dtype: of the reduction; float64.
 
     Call arguments:
         y_true: (S, 9 + 119) float64 from ``tfpes.targets.structure_target``.
@@ -220,29 +202,4 @@ class VirialLoss(StandardizedLoss):
         sample_weight: (S,), optional.
     """
 
-    label = "virial"
-    vectors = True
-
-    def __init__(
-        self,
-        normalization: PESNormalization,
-        metric: str | Metric = "mse",
-        delta: float = 1.0,
-        reduction: str | None = "sum_over_batch_size",
-        name: str = "virial_loss",
-        dtype: Any = "float64",
-    ) -> None:
-        """Check and remember the arguments."""
-        super().__init__(normalization, metric, delta, reduction, name, dtype)
-
-    def errors(self, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
-        """Return errors and where labels are, both (S, 9), or (S, 1) for "l2"."""
-        return virial_error(self.normalization, y_true, y_pred, self.metric, self.delta)
-
-
-def _structures(y_true: Any) -> Any:
-    """Return the structure of each atom, one of as many as there are atoms."""
-    index = split_atom_target(tf.convert_to_tensor(y_true))[2]
-    # Only padding, which has no label, can belong to a later one: structures that
-    # have atoms come first.
-    return tf.minimum(index, tf.shape(index)[0] - 1)
+    key = "virial"

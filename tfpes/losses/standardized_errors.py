@@ -122,6 +122,10 @@ def virial_error(
     return _vector_error(true / scale, pred / scale, present, metric, delta)
 
 
+ERRORS = {"energy": energy_error, "forces": force_error, "virial": virial_error}
+"""By key."""
+
+
 def _vector_error(
     true: Tensor, pred: Tensor, present: Tensor, metric: str | Metric, delta: float
 ) -> tuple[Tensor, Tensor]:

@@ -7,9 +7,10 @@ import tensorflow as tf
 
 from tfpes.layers import PESNormalization
 from tfpes.losses.elementwise import Metric, resolve
+from tfpes.losses.standardized_errors import ERRORS
 from tfpes.targets import Tensor, row_weights
 
-REDUCTIONS = ("sum_over_batch_size", "mean", "mean_with_sample_weight", "sum", "none")
+_REDUCTIONS = ("sum_over_batch_size", "mean", "mean_with_sample_weight", "sum", "none")
 
 
 class StandardizedLoss(keras.losses.Loss):
@@ -19,46 +20,57 @@ class StandardizedLoss(keras.losses.Loss):
     included, and casts targets to its own dtype; this class replaces it.
     """
 
-    label = ""
-    vectors = False
+    key = ""
 
     def __init__(
         self,
         normalization: PESNormalization,
-        metric: str | Metric,
-        delta: float,
-        reduction: str | None,
-        name: str,
-        dtype: Any,
+        metric: str | Metric = "mse",
+        delta: float = 1.0,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: str | None = "float64",
     ) -> None:
         """Check and remember the arguments."""
         reduction = "none" if reduction is None else reduction
-        if reduction not in REDUCTIONS:
+        if reduction not in _REDUCTIONS:
             raise ValueError(
-                f"`reduction` must be one of {REDUCTIONS}. Received: {reduction!r}."
+                f"`reduction` must be one of {_REDUCTIONS}. Received: {reduction!r}."
             )
+        name = name or f"{self.key.removesuffix('s')}_loss"
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.normalization = normalization
         self.metric = metric
         self.delta = float(delta)
-        resolve(metric, self.delta, self.vectors)
+        resolve(metric, self.delta, vectors=self.key != "energy")
 
-    def errors(self, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
-        """Return errors (rows, columns) and where labels are."""
-        raise NotImplementedError
+    def errors(self, y_true: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor]:
+        """Return errors, (rows,) or (rows, columns), and where labels are."""
+        return ERRORS[self.key](
+            self.normalization, y_true, y_pred, self.metric, self.delta
+        )
 
-    def groups(
-        self, y_true: Any, error: Any, weight: Any, count: Any
-    ) -> tuple[Any, Any, Any]:
-        """Change what is averaged: sums of rows, of their weights, and of labels."""
-        return error, weight, count
+    def weights(self, y_true: Tensor, sample_weight: Tensor) -> Tensor:
+        """Return one weight per row of the target, (rows,)."""
+        return row_weights(sample_weight, y_true)
 
-    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+    def groups(self, y_true: Tensor, *sums: Tensor) -> tuple[Tensor, ...]:
+        """Change what is averaged: sums of errors, weights and labels of rows."""
+        return sums
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        """Return the error of each row, 0 where it has no label; see ``"none"``."""
+        error, _, count = self._sums(y_true, y_pred)
+        return tf.math.divide_no_nan(error, count)
+
+    def __call__(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> Tensor:
         """Return the reduced loss.
 
         Args:
             y_true: the packed target, see :mod:`tfpes.targets`.
-            y_pred: the prediction.
+            y_pred: the prediction; rows out of its Keras mask have no label.
             sample_weight: as the class describes, or None.
 
         Returns:
@@ -68,38 +80,36 @@ class StandardizedLoss(keras.losses.Loss):
             RuntimeError: if the normalization has no statistics yet.
             ValueError: for shapes that do not fit.
         """
-        self.normalization.require_adapted(self.label)
         with tf.name_scope(self.name):
-            error, present = self.errors(y_true, y_pred)
-            error = tf.cast(error, self.dtype)
-            present = tf.cast(present, self.dtype)
-            count = tf.reduce_sum(present, axis=1)
-            error = tf.reduce_sum(error, axis=1)
-            weight = count
-            if sample_weight is not None:
-                factor = self.weights(y_true, sample_weight)
-                # The weight of a row without labels may be anything, NaN included.
-                factor = tf.where(count > 0, tf.cast(factor, self.dtype), 0.0)
-                error, weight = factor * error, factor * count
-            return self._reduce(*self.groups(y_true, error, weight, count))
+            error, weight, count = self._sums(y_true, y_pred, sample_weight)
+            if self.reduction == "none":
+                return tf.math.divide_no_nan(error, count)
+            total = tf.reduce_sum(error)
+            if self.reduction == "sum":
+                return total
+            by_weight = self.reduction == "mean_with_sample_weight"
+            divisor = tf.reduce_sum(weight if by_weight else count)
+            # Keras sums gradients over replicas, each of which sees its own share.
+            replicas = tf.distribute.get_strategy().num_replicas_in_sync
+            return tf.math.divide_no_nan(total, divisor) / replicas
 
-    call = __call__
-
-    def weights(self, y_true: Tensor, sample_weight: Tensor) -> Tensor:
-        """Return one weight per row of the target, (rows,)."""
-        return row_weights(sample_weight, y_true)
-
-    def _reduce(self, error: Any, weight: Any, count: Any) -> Any:
-        if self.reduction == "none":
-            return tf.math.divide_no_nan(error, count)
-        total = tf.reduce_sum(error)
-        if self.reduction == "sum":
-            return total
-        by_weight = self.reduction == "mean_with_sample_weight"
-        divisor = tf.reduce_sum(weight if by_weight else count)
-        # Keras sums gradients over replicas, each of which sees its own share.
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        return tf.math.divide_no_nan(total, divisor) / replicas
+    def _sums(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """Return sums of weighted errors, of weights and of labels of each row."""
+        self.normalization.require_adapted(self.key)
+        error, count = (
+            tf.cast(part, self.dtype) for part in self.errors(y_true, y_pred)
+        )
+        if error.shape.rank > 1:
+            error, count = tf.reduce_sum(error, axis=1), tf.reduce_sum(count, axis=1)
+        weight = count
+        if sample_weight is not None:
+            factor = self.weights(y_true, sample_weight)
+            # The weight of a row without labels may be anything, NaN included.
+            factor = tf.where(count > 0, tf.cast(factor, self.dtype), 0.0)
+            error, weight = factor * error, factor * count
+        return self.groups(y_true, error, weight, count)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments."""

@@ -5,11 +5,9 @@ from typing import Any
 import keras
 
 from tfpes.layers import PESNormalization
-from tfpes.losses.standardized_errors import energy_error, force_error, virial_error
+from tfpes.losses.standardized_errors import ERRORS
 from tfpes.metrics.mean_metric import MeanMetric
 from tfpes.targets import Tensor
-
-_ERRORS = {"energy": energy_error, "forces": force_error, "virial": virial_error}
 
 
 @keras.saving.register_keras_serializable(package="tfpes")
@@ -63,15 +61,15 @@ class StandardizedRMSE(MeanMetric):
     ) -> None:
         """Check the key and create the sums."""
         super().__init__(name, dtype)
-        if key not in _ERRORS:
-            raise ValueError(f"`key` must be one of {(*_ERRORS,)}. Received: {key!r}.")
+        if key not in ERRORS:
+            raise ValueError(f"`key` must be one of {(*ERRORS,)}. Received: {key!r}.")
         self.normalization = normalization
         self.key = key
 
     def values(self, y_true: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor]:
         """Return squared standardized errors and where labels are."""
         self.normalization.require_adapted(self.key)
-        return _ERRORS[self.key](self.normalization, y_true, y_pred)
+        return ERRORS[self.key](self.normalization, y_true, y_pred)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments."""
