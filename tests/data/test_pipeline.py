@@ -5,8 +5,7 @@ import pytest
 import tensorflow as tf
 from ase import Atoms
 
-from tfpes.data import Padding, pipeline, read
-from tfpes.data.packing import batch_sizes
+from tfpes.data import Padding, read
 
 SHARED = ("acac_botnet", "mlearn6", "mptrj_random_1k", "nbmotaw_mvl")
 LABELS = ("energy", "forces", "virial")
@@ -176,26 +175,6 @@ def test_shuffling_without_a_seed_differs_between_datasets(chains):
         energies_of(to_numpy(chains.batches(8, shuffle=True))) for _ in range(2)
     )
     assert first != second
-
-
-def test_every_later_epoch_fits(chains):
-    plan = pipeline._Plan(chains, 8, shuffle=True, seed=5)
-    for _ in range(200):
-        grouping = plan.next_epoch()
-        assert sorted(grouping[grouping >= 0]) == list(range(100))
-        needed = batch_sizes(grouping, plan.sizes) + plan.extra
-        assert (needed <= plan.shapes[-1]).all()
-
-
-def test_epoch_that_never_fits_falls_back_to_the_fixed_grouping(chains):
-    plan = pipeline._Plan(chains, 8, shuffle=True, seed=5)
-    largest_first = np.argsort(-plan.sizes[:, 0])
-    missing = plan.fixed.size - len(largest_first)
-    bad = np.pad(largest_first, (0, missing), constant_values=-1)
-    plan._draw = lambda rng: bad.reshape(plan.fixed.shape)
-    needed = batch_sizes(plan._draw(None), plan.sizes) + plan.extra
-    assert (needed > plan.shapes[-1]).any()
-    assert sorted(plan.next_epoch().tolist()) == sorted(plan.fixed.tolist())
 
 
 def test_missing_labels_stay_nan(labelled):

@@ -1,6 +1,6 @@
 """From files to padded batches, and the embedded data sets."""
 
-from tfpes.data.padding import Padding
+from tfpes.data.packing import Padding
 from tfpes.data.read import load, read, read_or_load
 from tfpes.data.structures import Structures
 from tfpes.data.verlet_list import VerletList

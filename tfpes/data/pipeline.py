@@ -1,144 +1,88 @@
 """From columns to padded ``tf.data`` batches, inside the TensorFlow graph."""
 
-from __future__ import annotations
-
-import itertools
-import secrets
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from tfpes.data import packing
-from tfpes.data.padding import Padding
-from tfpes.targets import atom_target, composition, structure_target
+from tfpes.data.packing import Plan
+from tfpes.targets import Tensor, atom_target, composition, structure_target
 
-if TYPE_CHECKING:
-    from tfpes.data.structures import Structures
+_LABELS = ("energy", "forces", "virial")
 
-LABELS = ("energy", "forces", "virial")
 
-# Epochs drawn in advance to choose the shapes. A later epoch that does not fit is
-# drawn again, so the number is not a matter of correctness.
-_TRIAL_EPOCHS = 8
-_REDRAWS = 20
+def padding_values(cutoff: float) -> dict[str, Any]:
+    """Return the geometry of padding, which adds nothing to anything.
+
+    The padding structure comes last and is a cube that is larger than the cutoff.
+    Padding edges join the last atom, which is always one of padding, to its periodic
+    image in the next cube.
+
+    Args:
+        cutoff: Å.
+
+    Returns:
+        Values of a padding atom, structure and edge, by the name of the input.
+    """
+    return {
+        "positions": 0.0,
+        "atomic_numbers": 0,
+        "cell": 2.0 * cutoff * np.eye(3),
+        "edge_shift": 1,
+    }
+
+
+def pad(values: NDArray, last: Any, count: int) -> NDArray:
+    """Append rows that are all the same."""
+    rows = np.full((count, *values.shape[1:]), last, values.dtype)
+    return np.concatenate([values, rows])
 
 
 def batches(
-    structures: Structures,
-    batch_size: int,
-    shuffle: bool,
-    seed: int | None,
+    columns: Mapping[str, NDArray],
+    cutoff: float,
+    plan: Plan,
     labels: Sequence[str],
-    epoch: Any = None,
+    epoch: tf.Variable | None = None,
 ) -> tf.data.Dataset:
-    """Build the dataset; see :meth:`Structures.batches`."""
-    unknown = [label for label in labels if label not in LABELS]
-    if unknown:
-        raise ValueError(f"`labels` must be among {LABELS}. Received: {tuple(labels)}.")
-    plan = _Plan(structures, batch_size, shuffle, seed)
-    columns = _Columns(structures, plan.shapes, plan.num_structures, tuple(labels))
-    if shuffle:
+    """Build the dataset of :meth:`tfpes.data.Structures.batches`.
+
+    Args:
+        columns: the arrays of :class:`tfpes.data.Structures` by name.
+        cutoff: radius of the neighbour lists, Å.
+        plan: which structures share a batch, and the shapes.
+        labels: keys of the targets.
+        epoch: tells which one to draw; by default, iterations are counted.
+
+    Raises:
+        ValueError: for an unknown label.
+    """
+    if not set(labels) <= set(_LABELS):
+        raise ValueError(
+            f"`labels` must be among {_LABELS}. Received: {tuple(labels)}."
+        )
+    assembler = _Assembler(columns, cutoff, plan, tuple(labels))
+    if plan.shuffle:
         # Only the grouping, once an epoch, is drawn in NumPy; the batches are
         # assembled in the graph.
-        draw, arguments = (
-            (plan.next_epoch, []) if epoch is None else (plan.draw_epoch, [epoch])
-        )
+        arguments = [] if epoch is None else [epoch]
         grouping = tf.data.Dataset.range(1).map(
             lambda _: tf.ensure_shape(
-                tf.numpy_function(draw, arguments, tf.int64, stateful=True),
+                tf.numpy_function(plan.draw, arguments, tf.int64, stateful=True),
                 plan.fixed.shape,
             )
         )
     else:
         grouping = tf.data.Dataset.from_tensors(plan.fixed)
     # One batch after the other: a step takes ten times as long, and needs the cores.
-    dataset = grouping.unbatch().map(columns.assemble)
+    dataset = grouping.unbatch().map(assembler.assemble)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(plan.fixed)))
     return dataset.prefetch(4)
 
 
-def ordered_batches(
-    structures: Structures, batch_size: int
-) -> tuple[tf.data.Dataset, NDArray[np.int64]]:
-    """Return unshuffled batches, and which structures each of them holds.
-
-    Returns:
-        The dataset of ``(inputs, targets)``, and (B, batch_size) indices of
-        structures in the order in which a batch holds them, -1 for none.
-    """
-    dataset = batches(structures, batch_size, shuffle=False, seed=None, labels=())
-    return dataset, _Plan(structures, batch_size, shuffle=False, seed=0).fixed
-
-
-def padding(structures: Structures, batch_size: int, shuffle: bool) -> Padding:
-    """Measure the padding over an epoch; see :meth:`Structures.padding`."""
-    plan = _Plan(structures, batch_size, shuffle, seed=0)
-    grouping = plan.next_epoch() if shuffle else plan.fixed
-    needed = packing.batch_sizes(grouping, plan.sizes) + plan.extra
-    used = np.unique(packing.shape_of(needed, plan.shapes))
-    atoms, edges = packing.padding_waste(needed - plan.extra, plan.shapes)
-    return Padding(
-        shapes=tuple(
-            (int(a), int(p), plan.num_structures) for a, p in plan.shapes[used]
-        ),
-        atoms=float(atoms),
-        edges=float(edges),
-    )
-
-
-class _Plan:
-    """Which structures share a batch in each epoch, and the shapes that hold them."""
-
-    # Every batch has one padding atom at least: padding edges must end somewhere.
-    extra = np.array([1, 0])
-
-    def __init__(
-        self, structures: Structures, batch_size: int, shuffle: bool, seed: int | None
-    ) -> None:
-        if not len(structures):
-            raise ValueError(
-                "`batches` needs at least one structure. Received: an empty "
-                "`Structures`. Check the file, the split or the slice."
-            )
-        if int(batch_size) != batch_size or batch_size < 1:
-            raise ValueError(
-                f"`batch_size` must be a positive integer. Received: {batch_size}."
-            )
-        self.batch_size = min(int(batch_size), len(structures))
-        self.sizes = np.stack([structures.num_atoms, structures.num_edges], axis=1)
-        self.num_structures = self.batch_size + 1
-        self.fixed = packing.balanced_batches(self.sizes, self.batch_size)
-        groupings = [self.fixed]
-        if shuffle:
-            trials = np.random.default_rng(0)
-            groupings += [self._draw(trials) for _ in range(_TRIAL_EPOCHS)]
-        needed = np.concatenate([packing.batch_sizes(g, self.sizes) for g in groupings])
-        self.shapes = packing.choose_shapes(np.maximum(needed + self.extra, 1))
-        self.seed = seed if seed is not None else secrets.randbits(64)
-        self._epochs = itertools.count()
-
-    def _draw(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        return packing.balanced_batches(self.sizes, self.batch_size, rng)
-
-    def next_epoch(self) -> NDArray[np.int64]:
-        """Draw the grouping of the next epoch."""
-        return self.draw_epoch(next(self._epochs))
-
-    def draw_epoch(self, epoch: Any) -> NDArray[np.int64]:
-        """Draw the grouping of an epoch; it fits into the shapes."""
-        rng = np.random.default_rng([self.seed, int(epoch)])
-        for _ in range(_REDRAWS):
-            grouping = self._draw(rng)
-            needed = packing.batch_sizes(grouping, self.sizes) + self.extra
-            if (needed <= self.shapes[-1]).all():
-                return grouping
-        return rng.permutation(self.fixed)
-
-
-class _Columns:
+class _Assembler:
     """The columns as tensors, and the graph that assembles a batch from them.
 
     Each column ends with one row of padding: its atom, its edge and its structure.
@@ -147,34 +91,31 @@ class _Columns:
 
     def __init__(
         self,
-        structures: Structures,
-        shapes: NDArray[np.int64],
-        num_structures: int,
+        columns: Mapping[str, NDArray],
+        cutoff: float,
+        plan: Plan,
         labels: tuple[str, ...],
     ) -> None:
         self.labels = labels
-        self.shapes = shapes
-        self.num_structures = num_structures
-        # The padding structure is a cube that is larger than the cutoff, and a
-        # padding edge joins a padding atom to its periodic image.
-        cube = 2.0 * structures.cutoff * np.eye(3)
-        padding = {
-            "positions": 0.0, "atomic_numbers": 0, "cell": cube, "edge_shift": 1,
-            "energy": np.nan, "forces": np.nan, "virial": np.nan,
-        }  # fmt: skip
-        columns = {
-            name: _with_last(getattr(structures, name), value)
-            for name, value in padding.items()
+        self.shapes = plan.shapes
+        self.num_structures = plan.num_structures
+        self.padding_structure = len(columns["energy"])
+        last = {
+            **padding_values(cutoff),
+            "edge_index": 0,
+            **dict.fromkeys(_LABELS, np.nan),
         }
-        columns["edge_index"] = _with_last(structures.edge_index.T, 0)
         for name in ("atom_offsets", "edge_offsets"):
-            offsets = getattr(structures, name)
-            columns[name] = _with_last(offsets, offsets[-1])
+            last[name] = columns[name][-1]
+        rows = {**columns, "edge_index": columns["edge_index"].T}
         # Eager tensors are captured by reference: no copy for each traced function.
-        self.columns = {name: tf.constant(value) for name, value in columns.items()}
-        self.padding_structure = len(structures)
+        self.columns = {
+            name: tf.constant(pad(rows[name], value, 1)) for name, value in last.items()
+        }
 
-    def assemble(self, picked: tf.Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
+    def assemble(
+        self, picked: tf.Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Gather the picked structures and pad them to the first shape that fits."""
         data = self.columns
         nothing = tf.constant(self.padding_structure, picked.dtype)
@@ -228,12 +169,6 @@ class _Columns:
         fits = tf.reduce_all(shapes >= tf.stack([atoms + 1, edges]), axis=1)
         size = shapes[tf.argmax(tf.cast(fits, tf.int32))]
         return size[0], size[1]
-
-
-def _with_last(values: NDArray, last: Any) -> NDArray:
-    """Append one row."""
-    row = np.full((1, *values.shape[1:]), last, values.dtype)
-    return np.concatenate([values, row])
 
 
 def _lengths(offsets: tf.Tensor, picked: tf.Tensor) -> tf.Tensor:

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
-from tfpes.data import pipeline
-from tfpes.data.padding import Padding
+from tfpes.data.packing import Padding, Plan
+from tfpes.data.pipeline import batches
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,6 +68,11 @@ class Structures:
     def num_edges(self) -> NDArray[np.int64]:
         """Edges in each structure, (S,)."""
         return np.diff(self.edge_offsets)
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Atoms and edges of each structure, (S, 2)."""
+        return np.stack([self.num_atoms, self.num_edges], axis=1)
 
     @property
     def isolated_atoms(self) -> NDArray[np.bool_]:
@@ -169,8 +175,8 @@ class Structures:
         shuffle: bool = False,
         seed: int | None = None,
         labels: Sequence[str] = ("energy", "forces"),
-        epoch: Any = None,
-    ) -> Any:
+        epoch: tf.Variable | None = None,
+    ) -> tf.data.Dataset:
         """Make a ``tf.data.Dataset`` of padded batches ``(inputs, targets)``.
 
         Structures are grouped so that all batches are nearly the same size (see
@@ -193,11 +199,12 @@ class Structures:
         Raises:
             ValueError: for an empty set, a bad batch size or an unknown label.
         """
-        return pipeline.batches(self, batch_size, shuffle, seed, labels, epoch)
+        plan = Plan(self.sizes, batch_size, shuffle, seed)
+        return batches(vars(self), self.cutoff, plan, labels, epoch)
 
     def padding(self, batch_size: int = 16, shuffle: bool = False) -> Padding:
         """Report the shapes of :meth:`batches` and what is wasted on padding."""
-        return pipeline.padding(self, batch_size, shuffle)
+        return Plan(self.sizes, batch_size, shuffle, seed=0).padding()
 
 
 def _offsets(counts: NDArray) -> NDArray[np.int64]:

@@ -13,13 +13,14 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
 from tfpes.data import read
+from tfpes.data.pipeline import pad, padding_values
 from tfpes.data.verlet_list import VerletList
 from tfpes.elements import NUMBER_OF_COLUMNS
 from tfpes.inference.loading import load_potential
 from tfpes.inference.predictions import predict
 from tfpes.inference.requirements import require_elements
 from tfpes.models import Potential
-from tfpes.models.export import input_signature
+from tfpes.models.export import LENGTHS, input_signature
 
 
 class Calculator(ASECalculator):
@@ -164,27 +165,23 @@ class Calculator(ASECalculator):
         if not count:
             raise ValueError("A structure needs at least one atom. Received: none.")
         pairs, shift = self._neighbours.edges(atoms)
-        # Padding edges join a padding atom to its image beyond the cutoff.
-        padding_atoms = self._reserve("atoms", count + 1) - count
-        padding_edges = self._reserve("edges", len(pairs)) - len(pairs)
+        more_atoms = self._reserve("atoms", count + 1) - count
+        more_edges = self._reserve("edges", len(pairs)) - len(pairs)
+        padding = padding_values(self.cutoff)
         positions = atoms.positions - atoms.positions.mean(axis=0)
         cell = atoms.cell.array * atoms.pbc[:, None]
-        dtype = self.potential.dtype
+        inputs = {
+            "positions": pad(positions, padding["positions"], more_atoms),
+            "atomic_numbers": pad(atoms.numbers, padding["atomic_numbers"], more_atoms),
+            "structure_index": np.repeat([0, 1], [count, more_atoms]),
+            "cell": pad(cell[None], padding["cell"], 1),
+            "edge_index": pad(pairs, count + more_atoms - 1, more_edges).T,
+            "edge_shift": pad(shift, padding["edge_shift"], more_edges),
+        }
+        lengths = dict.fromkeys(LENGTHS, self.potential.dtype)
         return {
-            "positions": np.pad(positions, ((0, padding_atoms), (0, 0))).astype(dtype),
-            "atomic_numbers": np.pad(atoms.numbers, (0, padding_atoms)).astype("int32"),
-            "structure_index": np.repeat([0, 1], [count, padding_atoms]).astype(
-                "int32"
-            ),
-            "cell": np.stack([cell, 2 * self.cutoff * np.eye(3)]).astype(dtype),
-            "edge_index": np.pad(
-                pairs.T.astype("int32"),
-                ((0, 0), (0, padding_edges)),
-                constant_values=count,
-            ),
-            "edge_shift": np.pad(
-                shift.astype(dtype), ((0, padding_edges), (0, 0)), constant_values=1
-            ),
+            name: values.astype(lengths.get(name, "int32"))
+            for name, values in inputs.items()
         }
 
     def _reserve(self, kind: str, needed: int) -> int:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from tfpes.data.pipeline import ordered_batches
+from tfpes.data.packing import balanced_batches
 from tfpes.data.structures import Structures
 from tfpes.inference.loading import LoadedPotential
 from tfpes.inference.requirements import require_cutoff, require_elements
@@ -57,7 +57,7 @@ def predict(
             normalization has not seen, or outputs of another shape.
     """
     require_cutoff(model, structures)
-    dataset, grouping = ordered_batches(structures, batch_size)
+    dataset = structures.batches(batch_size, labels=())
     require_elements(model, structures)
     run = runner(model)
     shapes = {
@@ -65,6 +65,7 @@ def predict(
         "forces": structures.positions.shape,
         "virial": (len(structures), 3, 3),
     }
+    grouping = balanced_batches(structures.sizes, batch_size)
     found: dict[str, NDArray[np.float64]] = {}
     console = Console(stderr=True)
     batches = track(
