@@ -7,7 +7,7 @@ from ase import Atoms, units
 from ase.build import bulk
 from typer.testing import CliRunner
 
-import tfpes.dynamics
+import tfpes.cli._dynamics
 from tfpes.cli import app
 
 
@@ -158,7 +158,7 @@ def test_energy_that_is_not_finite(lennard_jones, start, tmp_path, monkeypatch):
         calls.append(arguments)
         if len(calls) > 5:
             self._run = lambda inputs: dict.fromkeys(
-                ("energy", "forces", "virial"), tfpes.dynamics.np.array(np.nan)
+                ("energy", "forces", "virial"), tfpes.cli._dynamics.np.array(np.nan)
             )
         calculate(self, *arguments)
 
@@ -173,14 +173,14 @@ def test_energy_that_is_not_finite(lennard_jones, start, tmp_path, monkeypatch):
 
 
 def test_interrupt_keeps_the_results(lennard_jones, start, tmp_path, monkeypatch):
-    write = tfpes.dynamics._Log.write
+    write = tfpes.cli._dynamics._Log.write
 
     def interrupt(self, number=0):
         write(self, number)
         if number == 20:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(tfpes.dynamics._Log, "write", interrupt)
+    monkeypatch.setattr(tfpes.cli._dynamics._Log, "write", interrupt)
     result = run(lennard_jones.saved_model, start, "-o", tmp_path / "out")
     assert result.exit_code == 130
     assert read_log(tmp_path / "out")["step"].tolist() == [0, 10, 20]

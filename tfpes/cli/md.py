@@ -7,7 +7,7 @@ from rich.console import Console
 
 from tfpes.cli.options import Output, Overwrite, Traceback, user_errors
 from tfpes.cli.predict import Model
-from tfpes.dynamics import ENSEMBLES, DynamicsOptions, run_dynamics
+from tfpes.cli._dynamics import ENSEMBLES, DynamicsOptions, run_dynamics
 
 
 def md_command(
