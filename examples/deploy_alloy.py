@@ -37,7 +37,7 @@ console = Console()
 folder = arguments.output or pathlib.Path(tempfile.mkdtemp()) / "alloys"
 if arguments.model is None:
     options = Options(data=("alloys",), minutes=arguments.minutes, output=str(folder))
-    model = train(options, console) / "saved_model"
+    model = train(options) / "saved_model"
 else:
     model = arguments.model
     folder.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,6 @@ from ase import units
 from ase.build import bulk
 from ase.md.velocitydistribution import Stationary, thermalize_momenta
 from ase.md.verlet import VelocityVerlet
-from rich.console import Console
 
 import tfpes
 from tfpes.training import Options, train
@@ -29,9 +28,7 @@ parser.add_argument("--steps", type=int, default=1000)
 parser.add_argument("--output", type=pathlib.Path, default=None)
 arguments = parser.parse_args()
 folder = arguments.output or pathlib.Path(tempfile.mkdtemp()) / "alloys"
-run = train(
-    Options(data=("alloys",), minutes=arguments.minutes, output=str(folder)), Console()
-)
+run = train(Options(data=("alloys",), minutes=arguments.minutes, output=str(folder)))
 
 # %% Run
 atoms = bulk("Cu", cubic=True) * (3, 3, 3)

@@ -1,21 +1,16 @@
 """Going on from a trained potential with other data."""
 
 import dataclasses
-import json
 
-import ase.io
 import keras
 import numpy as np
 import pytest
 from ase.build import bulk
-from typer.testing import CliRunner
 
 import tfpes
-from tfpes.cli import app
 from tfpes.evaluation import compositions, predict
 from tfpes.finetuning import load_trained, prepare, refit_baseline
 from tfpes.layers.standardization import WEIGHTS
-from tfpes.training import run as run_module
 
 
 @pytest.fixture(autouse=True)
@@ -179,99 +174,3 @@ def test_load_trained(trained, tmp_path):
     plain.save(tmp_path / "plain.keras")
     with pytest.raises(ValueError, match="holds a Sequential"):
         load_trained(tmp_path / "plain.keras")
-
-
-# -- the command --------------------------------------------------------------------
-
-
-def run(*arguments):
-    return CliRunner().invoke(app, ["train", *map(str, arguments)])
-
-
-@pytest.fixture
-def started(monkeypatch):
-    """Stop runs when the training would start, and return what it would use."""
-    seen = {}
-
-    def stop(options, model, parts, folder, saved, console):
-        seen.update(options=options, model=model, parts=parts, folder=folder)
-        raise FloatingPointError("stopped by the test")
-
-    monkeypatch.setattr(run_module, "fit", stop)
-    return seen
-
-
-@pytest.fixture
-def data(crystals, labelled, tmp_path):
-    """Structures with the labels of another theory: copper is 100 eV lower."""
-    frames = []
-    for atoms in crystals * 2:
-        energy = atoms.get_potential_energy() - 100 * np.sum(atoms.numbers == 29)
-        frames.append(labelled(atoms, energy=energy, forces=atoms.get_forces()))
-    path = tmp_path / "other.xyz"
-    ase.io.write(path, frames)
-    return path
-
-
-def test_from_a_model(trained, data, tmp_path, started):
-    before = trained.keras_file.read_bytes()
-    for baseline in ("refit", "keep", "adapt"):
-        result = run(
-            data, "--from", trained.keras_file, "--baseline", baseline, "-o",
-            tmp_path / baseline,
-        )  # fmt: skip
-        assert "stopped by the test" in result.stderr, result.output
-        model, parts = started["model"], started["parts"]
-        assert parts["train"].cutoff == 4.0  # of the model
-        for one, other in zip(
-            model.network.weights, trained.model.network.weights, strict=True
-        ):
-            np.testing.assert_array_equal(one.numpy(), other.numpy())
-        mean, old = (
-            m.normalization.energy_mean.numpy() for m in (model, trained.model)
-        )
-        moved = -100.0 if baseline != "keep" else 0.0
-        assert mean[29] - old[29] == pytest.approx(moved, abs=1.0)
-        assert ("Cu -" in result.output) == (baseline != "keep")
-        options = json.loads((tmp_path / baseline / "config.json").read_text())[
-            "options"
-        ]
-        assert options["start"] == str(trained.keras_file)
-        assert (options["baseline"], options["cutoff"]) == (baseline, 4.0)
-    assert trained.keras_file.read_bytes() == before
-
-
-def test_what_the_command_refuses(trained, data, tmp_path, started):
-    start = ["--from", trained.keras_file]
-    for arguments, text in (
-        ([*start, "--channels", 8], "Received: `--channels`"),
-        ([*start, "--cutoff", 5], "Received: `--cutoff`"),
-        ([*start, "--size-law", "auto"], "Received: `--size-law`"),
-        ([*start, "--baseline", "best"], "one of refit, keep, adapt"),
-        (["--baseline", "keep"], "Received: no `--from`"),
-        (["--from", tmp_path], "which is neither"),
-        ([*start, "-o", trained.keras_file.parent, "--overwrite"], "not overwrite the"),
-    ):
-        result = run(data, "-o", tmp_path / "out", *arguments)
-        assert result.exit_code == 1, result.output
-        assert text in " ".join(result.stderr.split())
-    assert not started
-    assert not (tmp_path / "out").exists()
-
-
-def test_new_elements(trained, crystals, labelled, tmp_path, started):
-    silver = bulk("Ag", a=4.1, cubic=True)
-    frames = [
-        labelled(atoms, energy=0.1 * number, forces=np.ones((len(atoms), 3)))
-        for number, atoms in enumerate([*crystals, *[silver] * 8])
-    ]
-    ase.io.write(tmp_path / "silver.xyz", frames)
-    arguments = [tmp_path / "silver.xyz", "--from", trained.keras_file]
-    result = run(*arguments, "-o", tmp_path / "refit")
-    message = " ".join(result.stderr.split())
-    assert "with Ag" in message
-    assert "adapt" in message
-    assert not started
-    result = run(*arguments, "-o", tmp_path / "adapt", "--baseline", "adapt")
-    assert "stopped by the test" in result.stderr
-    assert started["model"].normalization.seen.numpy()[47] == 1

@@ -1,4 +1,4 @@
-"""Files that are written completely or not at all."""
+"""Files that are written completely or not at all, and places for new ones."""
 
 import contextlib
 import json
@@ -32,3 +32,65 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     with replacing(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
+
+
+def new_file(path: str, overwrite: bool, option: str = "--output") -> pathlib.Path:
+    """Return the path of a file that does not exist, or that may be overwritten.
+
+    Args:
+        path: of the file.
+        overwrite: whether there may be one.
+        option: that named the file, for messages.
+
+    Raises:
+        FileExistsError: if there is a folder, or a file that must not be overwritten.
+    """
+    file = pathlib.Path(path)
+    if file.is_dir():
+        raise FileExistsError(
+            f"`{option}` must be the name of a file. Received: {str(path)!r}, a "
+            "folder. Name a file in it."
+        )
+    if file.exists() and not overwrite:
+        raise FileExistsError(
+            f"`{option}` must be a new file. Received: {str(path)!r}, which exists. "
+            "Choose another one, or pass `--overwrite`."
+        )
+    return file
+
+
+def new_folder(path: str | None, overwrite: bool, default: str) -> pathlib.Path:
+    """Return the path of a folder that holds nothing, or that may be overwritten.
+
+    Args:
+        path: of the folder; None for the first that is free of ``runs/default-1``,
+            ``runs/default-2``, ...
+        overwrite: whether there may be files in it.
+        default: name of the folder if there is no path.
+
+    Raises:
+        FileExistsError: if there is a file, or a folder that must not be overwritten.
+    """
+    if path is None:
+        number = 1
+        while (folder := pathlib.Path("runs") / f"{default}-{number}").exists():
+            number += 1
+        return folder
+    folder = pathlib.Path(path)
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(
+            f"`--output` must be a folder. Received: {str(path)!r}, a file."
+        )
+    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+        raise FileExistsError(
+            "`--output` must be a new or empty folder. Received: "
+            f"{str(path)!r}, which holds files. Choose another one, or pass "
+            "`--overwrite`."
+        )
+    return folder
+
+
+def listing(folder: pathlib.Path) -> str:
+    """Tell which files are in a folder, for a user."""
+    names = sorted(path.name for path in folder.glob("[!.]*"))
+    return "\n  ".join([f"Written to {folder}/:", *names])

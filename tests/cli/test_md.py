@@ -5,22 +5,9 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.build import bulk
-from typer.testing import CliRunner
 
-import tfpes.cli._dynamics
-from tfpes.cli import app
-
-
-def run(*arguments):
-    return CliRunner().invoke(app, ["md", *map(str, arguments)])
-
-
-def assert_fails(result, *texts):
-    assert result.exit_code == 1, result.output
-    message = " ".join(result.stderr.split())
-    assert message.startswith("Error:")
-    for text in texts:
-        assert text in message
+import tfpes
+from tfpes.cli._dynamics import Log
 
 
 def read_log(folder):
@@ -37,22 +24,15 @@ def start(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(lennard_jones, start, tmp_path_factory):
+def model(lennard_jones):
+    return lennard_jones.saved_model
+
+
+@pytest.fixture(scope="module")
+def finished(run, model, start, tmp_path_factory):
     folder = tmp_path_factory.mktemp("md") / "nve"
-    result = run(
-        lennard_jones.saved_model,
-        start,
-        "--steps",
-        25,
-        "--repeat",
-        1,
-        1,
-        2,
-        "-o",
-        folder,
-    )
-    assert result.exit_code == 0, result.output
-    return folder, result
+    options = ["--steps", 25, "--repeat", 1, 1, 2, "-o", folder]
+    return folder, run("md", model, start, *options)
 
 
 def test_nve(finished):
@@ -84,12 +64,12 @@ def test_trajectory_agrees_with_the_log(finished):
         assert pressure == pytest.approx(log["pressure_GPa"][number], rel=1e-4)
 
 
-def test_same_seed_same_trajectory(lennard_jones, start, tmp_path):
-    options = [lennard_jones.saved_model, start, "--steps", 10, "--ensemble", "nvt"]
+def test_same_seed_same_trajectory(run, model, start, tmp_path):
     logs = []
     for number, seed in enumerate((3, 3, 4)):
         folder = tmp_path / str(number)
-        assert run(*options, "--seed", seed, "-o", folder).exit_code == 0
+        options = ["--steps", 10, "--ensemble", "nvt", "--seed", seed, "-o", folder]
+        run("md", model, start, *options)
         logs.append(read_log(folder))
     assert "drift_meV_per_atom" not in logs[0]
     first, second, third = (log["total_eV_per_atom"] for log in logs)
@@ -97,27 +77,24 @@ def test_same_seed_same_trajectory(lennard_jones, start, tmp_path):
     assert abs(first - third).max() > 1e-4
 
 
-def test_a_trajectory_goes_on(lennard_jones, finished, tmp_path):
-    last = finished[0] / "trajectory.xyz"
-    result = run(
-        lennard_jones.saved_model, last, "--steps", 10, "-o", tmp_path / "next"
-    )
+def test_a_trajectory_goes_on(run, model, finished, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run("md", model, finished[0] / "trajectory.xyz", "--steps", 2)
     assert "Velocities: those of the file" in result.output
-    before, after = read_log(finished[0]), read_log(tmp_path / "next")
+    before = read_log(finished[0])
+    after = read_log(tmp_path / "runs/trajectory-md-1")  # the default folder
     for name in ("temperature_K", "total_eV_per_atom"):
         assert after[name][0] == pytest.approx(before[name][-1], rel=1e-4)
 
 
-def test_npt_approaches_the_pressure(lennard_jones, start, tmp_path):
+def test_npt_approaches_the_pressure(run, model, start, tmp_path):
     log = {}
     for pressure in (0.0, 30.0):
         folder = tmp_path / str(pressure)
-        result = run(
-            lennard_jones.saved_model, start,
-            "--ensemble", "npt", "--pressure", pressure,
+        run(
+            "md", model, start, "--ensemble", "npt", "--pressure", pressure,
             "--time-step", 2, "--steps", 400, "--temperature", 50, "-o", folder,
         )  # fmt: skip
-        assert result.exit_code == 0, result.output
         log[pressure] = read_log(folder)
         assert np.abs(log[pressure]["drift_meV_per_atom"]).max() < 1.0
     assert log[30.0]["volume_A3"][-1] < log[0.0]["volume_A3"][-1] - 0.5
@@ -125,114 +102,94 @@ def test_npt_approaches_the_pressure(lennard_jones, start, tmp_path):
     assert abs(log[30.0]["pressure_GPa"][-10:].mean() - 30.0) < 0.5 * start_error
 
 
-def test_molecule(lennard_jones, tmp_path):
+def test_molecule(run, refuse, model, tmp_path):
     atoms = Atoms("Cu2", [[0, 0, 0], [0, 0, 2.3]])
     ase.io.write(tmp_path / "dimer.xyz", atoms)
-    options = [lennard_jones.saved_model, tmp_path / "dimer.xyz", "--steps", 10]
-    folder = tmp_path / "nve"
-    assert run(*options, "-o", folder).exit_code == 0
-    assert "pressure_GPa" not in read_log(folder)
-    result = run(*options, "--ensemble", "npt", "-o", tmp_path / "npt")
-    assert_fails(result, "three periodic directions", "nvt")
+    arguments = ["md", model, tmp_path / "dimer.xyz", "--steps", 10, "-o"]
+    run(*arguments, tmp_path / "nve")
+    assert "pressure_GPa" not in read_log(tmp_path / "nve")
+    refuse(
+        [*arguments, tmp_path / "npt", "--ensemble", "npt"],
+        "three periodic directions",
+        "nvt",
+    )
     assert not (tmp_path / "npt").exists()
 
 
 # -- errors ---------------------------------------------------------------------------
 
 
-def test_atoms_that_fly_apart(lennard_jones, start, tmp_path):
-    folder = tmp_path / "out"
-    result = run(
-        lennard_jones.saved_model, start, "--time-step", 60, "--temperature", 2000,
-        "--interval", 1, "-o", folder,
+def test_atoms_that_fly_apart(refuse, model, start, tmp_path):
+    refuse(
+        ["md", model, start, "--time-step", 60, "--temperature", 2000,
+         "--interval", 1, "-o", tmp_path / "out"],
+        "Atoms must not fly apart",
+        "--time-step",
     )  # fmt: skip
-    assert_fails(result, "Atoms must not fly apart", "--time-step")
-    assert len(ase.io.read(folder / "trajectory.xyz", ":")) >= 2
-    assert (folder / "dynamics.png").is_file()
+    assert len(ase.io.read(tmp_path / "out/trajectory.xyz", ":")) >= 2
+    assert (tmp_path / "out/dynamics.png").is_file()
 
 
-def test_energy_that_is_not_finite(lennard_jones, start, tmp_path, monkeypatch):
+def test_energy_that_is_not_finite(run, model, start, tmp_path, monkeypatch):
     calculate, calls = tfpes.Calculator.calculate, []
 
     def fail_later(self, *arguments):
         calls.append(arguments)
         if len(calls) > 5:
             self._run = lambda inputs: dict.fromkeys(
-                ("energy", "forces", "virial"), tfpes.cli._dynamics.np.array(np.nan)
+                ("energy", "forces", "virial"), np.array(np.nan)
             )
         calculate(self, *arguments)
 
     monkeypatch.setattr(tfpes.Calculator, "calculate", fail_later)
-    result = run(
-        lennard_jones.saved_model, start, "--interval", 1, "-o", tmp_path / "out"
-    )
-    assert result.exit_code == 1
+    run("md", model, start, "--interval", 1, "-o", tmp_path / "out", code=1)
     log = read_log(tmp_path / "out")
     assert len(log["step"]) == 5
     assert all(np.isfinite(values).all() for values in log.values())
 
 
-def test_interrupt_keeps_the_results(lennard_jones, start, tmp_path, monkeypatch):
-    write = tfpes.cli._dynamics._Log.write
+def test_interrupt_keeps_the_results(run, model, start, tmp_path, monkeypatch):
+    write = Log.write
 
     def interrupt(self, number=0):
         write(self, number)
         if number == 20:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(tfpes.cli._dynamics._Log, "write", interrupt)
-    result = run(lennard_jones.saved_model, start, "-o", tmp_path / "out")
-    assert result.exit_code == 130
+    monkeypatch.setattr(Log, "write", interrupt)
+    run("md", model, start, "-o", tmp_path / "out", code=130)
     assert read_log(tmp_path / "out")["step"].tolist() == [0, 10, 20]
     assert (tmp_path / "out/dynamics.png").is_file()
 
 
-def test_nothing_is_overwritten(lennard_jones, start, finished):
+def test_nothing_is_overwritten(refuse, model, start, finished):
     before = (finished[0] / "log.csv").read_bytes()
-    result = run(lennard_jones.saved_model, start, "-o", finished[0])
-    assert_fails(result, "must be a new or empty folder", "--overwrite")
+    arguments = ["md", model, start, "-o", finished[0]]
+    refuse(arguments, "must be a new or empty folder", "--overwrite")
     assert (finished[0] / "log.csv").read_bytes() == before
 
 
-def test_default_folder(lennard_jones, start, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert run(lennard_jones.saved_model, start, "--steps", 2).exit_code == 0
-    assert (tmp_path / "runs/cu-md-1/log.csv").is_file()
-
-
-def test_bad_start(lennard_jones, tmp_path):
-    ase.io.write(tmp_path / "start.xyz", Atoms("H"))
-    out = tmp_path / "out"
-    result = run(lennard_jones.saved_model, tmp_path / "start.xyz", "-o", out)
-    assert_fails(result, "trained on Cu, Au", "Received: H.")
-    assert_fails(
-        run(lennard_jones.saved_model, tmp_path / "no.xyz"), "file that exists"
-    )
-    assert not out.exists()
-
-
-@pytest.mark.parametrize(
-    ("option", "value", "text"),
-    [
-        ("--ensemble", "nph", "must be one of nve, nvt, npt. Received: 'nph'"),
-        ("--temperature", "0", "`--temperature` must be positive"),
-        ("--time-step", "-1", "`--time-step` must be positive"),
-        ("--time-step", "nan", "`--time-step` must be positive"),
-        ("--steps", "0", "`--steps` must be positive"),
-        ("--interval", "0", "`--interval` must be positive"),
-        ("--pressure", "inf", "`--pressure` must be finite"),
-    ],
-)
-def test_bad_options(lennard_jones, start, tmp_path, option, value, text):
-    result = run(
-        lennard_jones.saved_model, start, option, value, "-o", tmp_path / "out"
-    )
-    assert_fails(result, text)
+def test_bad_start(refuse, model, tmp_path):
+    start, out = tmp_path / "start.xyz", ["-o", tmp_path / "out"]
+    ase.io.write(start, Atoms("H"))
+    refuse(["md", model, start, *out], "trained on Cu, Au", "Received: H.")
+    refuse(["md", model, tmp_path / "no.xyz", *out], "file that exists")
     assert not (tmp_path / "out").exists()
 
 
-def test_bad_repeat(lennard_jones, start, tmp_path):
-    result = run(
-        lennard_jones.saved_model, start, "--repeat", 1, 0, 1, "-o", tmp_path / "out"
-    )
-    assert_fails(result, "`--repeat` must be three positive integers")
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        (["--ensemble", "nph"], "must be one of nve, nvt, npt. Received: 'nph'"),
+        (["--temperature", 0], "`--temperature` must be positive"),
+        (["--time-step", -1], "`--time-step` must be positive"),
+        (["--time-step", "nan"], "`--time-step` must be positive"),
+        (["--steps", 0], "`--steps` must be positive"),
+        (["--interval", 0], "`--interval` must be positive"),
+        (["--pressure", "inf"], "`--pressure` must be finite"),
+        (["--repeat", 1, 0, 1], "`--repeat` must be three positive integers"),
+    ],
+)
+def test_bad_options(refuse, model, start, tmp_path, option, text):
+    refuse(["md", model, start, *option, "-o", tmp_path / "out"], text)
+    assert not (tmp_path / "out").exists()

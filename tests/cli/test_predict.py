@@ -5,23 +5,9 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
-from typer.testing import CliRunner
 
 from tfpes import Calculator
-from tfpes.cli import app
-from tfpes.prediction import keep_labels
-
-
-def run(*arguments):
-    return CliRunner().invoke(app, ["predict", *map(str, arguments)])
-
-
-def assert_fails(result, *texts):
-    assert result.exit_code == 1, result.output
-    message = " ".join(result.stderr.split())
-    assert message.startswith("Error:")
-    for text in texts:
-        assert text in message
+from tfpes.cli.predict import _keep_labels
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +25,10 @@ def data(images, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def written(trained, data, tmp_path_factory):
+def written(run, trained, data, tmp_path_factory):
     path = tmp_path_factory.mktemp("out") / "new" / "out.xyz"
-    result = run(trained.keras_file.parent, data, "-o", path, "--batch-size", 3)
-    assert result.exit_code == 0, result.output
-    return path, result
+    model = trained.keras_file.parent
+    return path, run("predict", model, data, "-o", path, "--batch-size", 3)
 
 
 def test_values_and_order(trained, images, written):
@@ -74,8 +59,7 @@ def test_labels_are_kept(images, written):
         )
         kept = frame.arrays["reference_forces"]
         np.testing.assert_allclose(kept, expected["forces"], atol=1e-7)
-        kept = frame.info["reference_stress"]
-        assert np.asarray(kept).size in (6, 9)
+        assert np.asarray(frame.info["reference_stress"]).size in (6, 9)
     assert not [key for key in (*bare.info, *bare.arrays) if "reference" in key]
     assert molecule.info["reference_energy"] == -1.0
     assert "stress" not in molecule.calc.results
@@ -88,27 +72,24 @@ def test_message_tells_what_was_written(images, written):
     assert [p.name for p in path.parent.iterdir()] == ["out.xyz"]
 
 
-def test_predicting_again_keeps_the_labels(trained, images, written, tmp_path):
-    path = tmp_path / "again.xyz"
-    assert run(trained.saved_model, written[0], "-o", path).exit_code == 0
-    frame, before = ase.io.read(path, 0), images[0].calc.results["energy"]
-    assert frame.info["reference_energy"] == pytest.approx(before, abs=1e-12)
-
-
-def test_several_files(trained, data, images, tmp_path):
+def test_several_files_and_labels_of_those_predicted_before(
+    run, trained, data, images, written, tmp_path
+):
     path = tmp_path / "out.extxyz"
-    assert run(trained.saved_model, data, data, "-o", path).exit_code == 0
+    run("predict", trained.saved_model, written[0], data, "-o", path)
     frames = ase.io.read(path, ":")
     assert len(frames) == 2 * len(images)
-    first, second = frames[0], frames[len(images)]
-    assert first.get_potential_energy() == pytest.approx(
-        second.get_potential_energy(), abs=1e-6
-    )
+    again, first = frames[0], frames[len(images)]
+    energy = first.get_potential_energy()
+    assert again.get_potential_energy() == pytest.approx(energy, abs=1e-6)
+    before = images[0].calc.results["energy"]
+    for frame in (again, first):
+        assert frame.info["reference_energy"] == pytest.approx(before, abs=1e-12)
 
 
 def test_labels_of_a_single_atom(labelled):
     atoms = labelled(Atoms("Cu"), energy=1.0, forces=[[0, 0, 0]], magmom=2.0)
-    keep_labels(atoms)
+    _keep_labels(atoms)
     assert atoms.info == {"reference_energy": 1.0, "reference_magmom": 2.0}
     assert atoms.arrays["reference_forces"].shape == (1, 3)
 
@@ -116,17 +97,19 @@ def test_labels_of_a_single_atom(labelled):
 # -- errors ---------------------------------------------------------------------------
 
 
-def test_file_is_not_overwritten(trained, data, tmp_path):
+def test_file_is_not_overwritten(run, refuse, trained, data, tmp_path):
     path = tmp_path / "out.xyz"
     path.write_text("precious")
-    result = run(trained.saved_model, data, "-o", path)
-    assert_fails(result, "must be a new file", "--overwrite")
+    arguments = ["predict", trained.saved_model, data, "-o", path]
+    refuse(arguments, "must be a new file", "--overwrite")
     assert path.read_text() == "precious"
-    assert run(trained.saved_model, data, "-o", path, "--overwrite").exit_code == 0
+    run(*arguments, "--overwrite")
     assert len(ase.io.read(path, ":")) == 10
 
 
-def test_full_disk_leaves_the_earlier_file(trained, data, tmp_path, monkeypatch):
+def test_full_disk_leaves_the_earlier_file(
+    refuse, trained, data, tmp_path, monkeypatch
+):
     path = tmp_path / "out.xyz"
     path.write_text("precious")
     write = ase.io.write
@@ -136,18 +119,19 @@ def test_full_disk_leaves_the_earlier_file(trained, data, tmp_path, monkeypatch)
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(ase.io, "write", fill)
-    result = run(trained.saved_model, data, "-o", path, "--overwrite")
-    assert_fails(result, "No space left on device")
+    arguments = ["predict", trained.saved_model, data, "-o", path, "--overwrite"]
+    refuse(arguments, "No space left on device")
     assert path.read_text() == "precious"
     assert [p.name for p in tmp_path.iterdir()] == ["out.xyz"]
 
 
-def test_bad_structure(trained, crystals, tmp_path):
-    ase.io.write(tmp_path / "data.xyz", [crystals[0], Atoms("H")])
-    path = tmp_path / "out.xyz"
-    result = run(trained.saved_model, tmp_path / "data.xyz", "-o", path)
-    assert_fails(
-        result, "trained on Cu, Au", "H in 1 of 2 structures, first in structure 1"
+def test_bad_structure(refuse, trained, crystals, tmp_path):
+    data, path = tmp_path / "data.xyz", tmp_path / "out.xyz"
+    ase.io.write(data, [crystals[0], Atoms("H")])
+    refuse(
+        ["predict", trained.saved_model, data, "-o", path],
+        "trained on Cu, Au",
+        "Received: H in 1 of 2 structures, first in structure 1",
     )
     assert not path.exists()
 
@@ -160,14 +144,17 @@ def test_bad_structure(trained, crystals, tmp_path):
         ("out.xyz", ["--batch-size", "0"], "`--batch-size` must be positive"),
     ],
 )
-def test_bad_options(trained, data, tmp_path, output, options, text):
-    result = run(trained.saved_model, data, "-o", tmp_path / output, *options)
-    assert_fails(result, text)
+def test_bad_options(refuse, trained, data, tmp_path, output, options, text):
+    output = tmp_path / output
+    refuse(["predict", trained.saved_model, data, "-o", output, *options], text)
     assert not list(tmp_path.iterdir())
 
 
-def test_missing_files(trained, data, tmp_path):
+def test_missing_files(refuse, trained, data, tmp_path):
     path = tmp_path / "out.xyz"
-    assert_fails(run(tmp_path / "no", data, "-o", path), "A potential is a", "no'")
-    result = run(trained.saved_model, tmp_path / "no.xyz", "-o", path)
-    assert_fails(result, "a file that exists", "no.xyz")
+    refuse(["predict", tmp_path / "no", data, "-o", path], "A potential is a", "no'")
+    refuse(
+        ["predict", trained.saved_model, tmp_path / "no.xyz", "-o", path],
+        "a file that exists",
+        "no.xyz",
+    )

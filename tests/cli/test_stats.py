@@ -5,26 +5,11 @@ import numpy as np
 import pytest
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
-from typer.testing import CliRunner
 
 import tfpes
-from tfpes.cli import app
 from tfpes.layers import PESNormalization
 
 PICTURES = {"elements.png", "size_law.png", "standardized_energy.png"}
-
-
-def run(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def assert_fails(result, *texts):
-    """One clear sentence on stderr, and exit code 1."""
-    assert result.exit_code == 1, result.output
-    message = " ".join(result.stderr.split())
-    assert message.startswith("Error:")
-    for text in texts:
-        assert text in message
 
 
 def crystal(rng, number, energy="energy", **extra):
@@ -54,13 +39,11 @@ def stats(data, tmp_path):
     return tmp_path / "stats.json"
 
 
-def test_report_pictures_and_file(data, tmp_path):
-    save = tmp_path / "new" / "stats.json"
-    result = run("stats", data, "-o", tmp_path / "out", "--save", save)
-    assert result.exit_code == 0, result.output
-    names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == PICTURES | {"report.json"}
-    for picture in (tmp_path / "out").glob("*.png"):
+def test_report_pictures_and_file(run, data, tmp_path):
+    save, out = tmp_path / "new" / "stats.json", tmp_path / "out"
+    result = run("stats", data, "-o", out, "--save", save)
+    assert {path.name for path in out.iterdir()} == PICTURES | {"report.json"}
+    for picture in out.glob("*.png"):
         assert picture.stat().st_size > 5000
     assert "20 used of 20" in result.output
     assert "log-likelihood collective" in result.output
@@ -70,22 +53,14 @@ def test_report_pictures_and_file(data, tmp_path):
     for weight in ("energy_mean", "energy_variance", "force_scale", "seen"):
         expected = getattr(norm, weight).numpy()
         np.testing.assert_array_equal(getattr(saved, weight).numpy(), expected)
-    report = json.loads((tmp_path / "out/report.json").read_text())
-    assert report == norm.report.as_dict()
-
-
-def test_default_folder_is_a_new_one_each_time(data, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs/data-stats-1").mkdir(parents=True)
-    assert run("stats", data).exit_code == 0
-    assert (tmp_path / "runs/data-stats-2/size_law.png").is_file()
-    assert not any((tmp_path / "runs/data-stats-1").iterdir())
+    assert json.loads((out / "report.json").read_text()) == norm.report.as_dict()
 
 
 @pytest.mark.parametrize(
     "case", ["one structure", "one size", "linear", "energies only", "virials"]
 )
-def test_odd_data_can_be_drawn(tmp_path, case):
+def test_odd_data_can_be_drawn(run, tmp_path, monkeypatch, case):
+    monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(1)
     extra = {"stress": rng.normal(size=6)} if case == "virials" else {}
     frames = [crystal(rng, n, **extra) for n in range(12)]
@@ -99,31 +74,29 @@ def test_odd_data_can_be_drawn(tmp_path, case):
             results["energy"] = -3.0 * len(atoms)
         if case == "energies only":
             del results["forces"]
-    ase.io.write(tmp_path / "data.xyz", frames)
-    result = run("stats", tmp_path / "data.xyz", "-o", tmp_path / "out", "--robust")
-    assert result.exit_code == 0, result.output
-    assert {path.name for path in (tmp_path / "out").iterdir()} > PICTURES
+    ase.io.write("data.xyz", frames)
+    # The default folder is a new one each time.
+    (tmp_path / "runs/data-stats-1").mkdir(parents=True)
+    run("stats", "data.xyz", "--robust")
+    folder = tmp_path / "runs/data-stats-2"
+    assert {path.name for path in folder.iterdir()} > PICTURES
+    assert not any((tmp_path / "runs/data-stats-1").iterdir())
 
 
-def test_nothing_is_overwritten(data, stats, tmp_path):
+def test_nothing_is_overwritten(run, refuse, data, stats, tmp_path):
     folder, before = tmp_path / "out", stats.read_text()
-    assert_fails(
-        run("stats", data, "-o", folder, "--save", stats),
-        "`--save` must be a new file",
-        "`--overwrite`",
+    arguments = ["stats", data, "-o", folder]
+    refuse(
+        [*arguments, "--save", stats], "`--save` must be a new file", "`--overwrite`"
     )
-    assert_fails(
-        run("stats", data, "-o", folder, "--save", tmp_path),
-        "`--save` must be the name of a file",
-    )
+    refuse([*arguments, "--save", tmp_path], "`--save` must be the name of a file")
     assert not folder.exists()
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
-    assert_fails(run("stats", data, "-o", folder), "must be a new or empty folder")
+    refuse(arguments, "must be a new or empty folder")
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
     assert stats.read_text() == before
-    result = run("stats", data, "-o", folder, "--save", stats, "--overwrite")
-    assert result.exit_code == 0
+    run(*arguments, "--save", stats, "--overwrite")
     assert stats.read_text() != before
 
 
@@ -135,8 +108,8 @@ def test_nothing_is_overwritten(data, stats, tmp_path):
         (["--energy-key", "dft"], "needs an energy under the name 'dft'"),
     ],
 )
-def test_bad_options(data, tmp_path, arguments, text):
-    assert_fails(run("stats", data, "-o", tmp_path / "out", *arguments), text)
+def test_bad_options(refuse, data, tmp_path, arguments, text):
+    refuse(["stats", data, "-o", tmp_path / "out", *arguments], text)
     assert not (tmp_path / "out").exists()
 
 
@@ -144,72 +117,53 @@ def test_bad_options(data, tmp_path, arguments, text):
 
 
 @pytest.fixture
-def model(monkeypatch):
-    """Stop runs when the training would start, and return the model."""
-    seen = []
-
-    def stop(options, model, parts, *rest):
-        seen.append(model)
-        raise FloatingPointError("stopped by the test")
-
-    monkeypatch.setattr("tfpes.training.run.fit", stop)
-    return seen
+def train(data, stats, tmp_path):
+    """Return the arguments of a run with these statistics."""
+    return ["train", data, "-o", tmp_path / "out", "--stats", stats]
 
 
-def test_training_uses_the_statistics(data, stats, tmp_path, model):
+def test_training_uses_the_statistics(refuse, train, stats, tmp_path, fitted):
     content = json.loads(stats.read_text())
     content["elements"]["Cu"]["energy_mean"] = -2.0
     stats.write_text(json.dumps(content))
-    result = run("train", data, "-o", tmp_path / "out", "--stats", stats)
-    assert_fails(result, "stopped by the test")
-    assert model[0].normalization.energy_mean.numpy()[29] == -2.0
+    refuse(train, "stopped by the test")
+    assert fitted["model"].normalization.energy_mean.numpy()[29] == -2.0
     options = json.loads((tmp_path / "out/config.json").read_text())["options"]
     assert options["stats"] == str(stats)
 
 
-def test_a_whole_run(data, stats, tmp_path, without_xla):
+def test_a_whole_run(run, train, stats, tmp_path, without_xla):
     content = json.loads(stats.read_text()) | {"report": None}
     stats.write_text(json.dumps(content))
-    quick = ["--epochs", "1", "--channels", "4", "--blocks", "1"]
-    result = run("train", data, "-o", tmp_path / "out", "--stats", stats, *quick)
-    assert result.exit_code == 0, result.output
+    run(*train, "--epochs", 1, "--channels", 4, "--blocks", 1)
     metrics = json.loads((tmp_path / "out/metrics.json").read_text())
     assert metrics["statistics"] is None
 
 
-def test_the_size_law_is_that_of_the_file(data, stats, tmp_path, model):
-    arguments = ["train", data, "-o", tmp_path / "out", "--stats", stats]
-    for law in ("auto", "collective"):  # the default as well, if asked for
-        assert_fails(
-            run(*arguments, "--size-law", law),
-            "With `--stats`, the size law is that of the file",
-        )
+@pytest.mark.parametrize("law", ["auto", "collective"])
+def test_the_size_law_is_that_of_the_file(refuse, train, tmp_path, fitted, law):
+    """Also the default one, if asked for."""
+    text = "With `--stats`, the size law is that of the file"
+    refuse([*train, "--size-law", law], text)
     assert not (tmp_path / "out").exists()
-    assert not model
+    assert not fitted
 
 
-def test_statistics_that_lack_an_element(stats, tmp_path, model):
+def test_statistics_that_do_not_suit(refuse, data, stats, tmp_path, fitted):
     silver = crystal(np.random.default_rng(0), 0)
     silver.numbers[0] = 47
     ase.io.write(tmp_path / "silver.xyz", [silver] * 10)
-    result = run("train", tmp_path / "silver.xyz", "--stats", stats)
-    assert_fails(result, "must cover the elements of the data", "without Ag")
-
-
-def test_statistics_without_forces(data, tmp_path, model):
     norm = PESNormalization()
     structures = tfpes.data.read(data, 5.0, verbose=False)
     norm.adapt(structures.batches(8, labels=("energy",)))
     norm.to_json(tmp_path / "energies.json")
-    arguments = ["train", data, "-o", tmp_path / "x", "--stats"]
-    assert_fails(
-        run(*arguments, tmp_path / "energies.json"), "made of data without forces"
-    )
-
-
-def test_file_of_another_kind(data, tmp_path, model):
-    (tmp_path / "x.json").write_text("{}")
-    result = run("train", data, "-o", tmp_path / "x", "--stats", tmp_path / "x.json")
-    assert_fails(result, "tfpes.statistics")
-    result = run("train", data, "-o", tmp_path / "x", "--stats", tmp_path / "y.json")
-    assert_fails(result, "a file that exists")
+    (tmp_path / "other.json").write_text("{}")
+    for frames, file, *texts in (
+        ("silver.xyz", "stats.json", "must cover the elements", "without Ag"),
+        ("data.xyz", "energies.json", "made of data without forces"),
+        ("data.xyz", "other.json", "tfpes.statistics"),
+        ("data.xyz", "absent.json", "a file that exists"),
+    ):
+        arguments = ["train", tmp_path / frames, "--stats", tmp_path / file]
+        refuse([*arguments, "-o", tmp_path / "out"], *texts)
+    assert not fitted

@@ -1,11 +1,14 @@
 """Going on with a run that was killed, as if nothing had happened."""
 
+import contextlib
+import dataclasses
 import errno
+import io
 import json
 import os
+import pathlib
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -16,25 +19,24 @@ import numpy as np
 import pytest
 from ase.build import bulk
 from ase.calculators.emt import EMT
-from typer.testing import CliRunner
+from rich.console import Console
 
 import tfpes
 from tfpes.callbacks import BestModel, CosineBudget
-from tfpes.cli import app
-from tfpes.training import Options
+from tfpes.training import Options, resume, train
 from tfpes.training import run as run_module
 from tfpes.training.checkpoint import Checkpoint, Saved
 from tfpes.training.fit import CHECKPOINT
-from tfpes.training.lock import LOCK, locked
+from tfpes.training.lock import _LOCK, locked
 from tfpes.training.potential import compile_potential
 
 EPOCHS = 6
 fcntl = pytest.importorskip("fcntl")
-OPTIONS = ["--epochs", EPOCHS, "--channels", 8, "--blocks", 1, "--batch-size", 4]
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
+def options(tmp_path_factory):
+    """Of a run of some seconds; its folder is up to the test."""
     rng = np.random.default_rng(0)
     frames = []
     for number in range(40):
@@ -45,19 +47,7 @@ def data(tmp_path_factory):
         frames.append(atoms)
     path = tmp_path_factory.mktemp("data") / "data.xyz"
     ase.io.write(path, frames)
-    return path
-
-
-def run(*arguments):
-    return CliRunner().invoke(app, ["train", *map(str, arguments)])
-
-
-def assert_fails(result, *texts):
-    assert result.exit_code == 1, result.output
-    message = " ".join(result.stderr.split())
-    assert message.startswith("Error:")
-    for text in texts:
-        assert text in message
+    return Options(data=[str(path)], epochs=EPOCHS, channels=8, blocks=1, batch_size=4)
 
 
 def history(folder):
@@ -73,7 +63,7 @@ def die(*arguments):
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(data, tmp_path_factory):
+def uninterrupted(options, tmp_path_factory):
     """A complete run, and copies from its fourth epoch and from before its results."""
     room = tmp_path_factory.mktemp("uninterrupted")
     write = run_module.write_results
@@ -91,8 +81,7 @@ def uninterrupted(data, tmp_path_factory):
         # Writes every epoch, however fast.
         patch.setattr("tfpes.training.checkpoint._SHARE_OF_TIME", 1e9)
         patch.setattr(run_module, "write_results", copy_and_write)
-        result = run(data, "-o", room / "run", *OPTIONS)
-    assert result.exit_code == 0, result.output
+        train(dataclasses.replace(options, output=str(room / "run")))
     return room
 
 
@@ -102,23 +91,26 @@ def stopped(uninterrupted, tmp_path):
     return shutil.copytree(uninterrupted / "stopped", tmp_path / "run")
 
 
-def test_an_interrupted_run_tells_how_to_go_on(stopped, monkeypatch):
+def test_an_interrupted_run_tells_how_to_go_on(stopped, monkeypatch, capsys):
     def interrupt(self, epoch, logs=None):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Checkpoint, "on_epoch_begin", interrupt)
-    result = run("--resume", stopped)
-    assert result.exit_code == 130, result.output
-    assert f"--resume {stopped}" in result.output.replace("\n", "")
+    with pytest.raises(KeyboardInterrupt):
+        resume(stopped)
+    # Without a console, all is said on standard error.
+    said = capsys.readouterr()
+    assert f"--resume {stopped}" in said.err.replace("\n", "")
+    assert not said.out
     assert not json.loads((stopped / "metrics.json").read_text())["finished"]
     assert len(history(stopped)["loss"]) == 3
     assert (stopped / CHECKPOINT).exists()
 
 
 def test_the_same_as_an_uninterrupted_run(uninterrupted, stopped):
-    result = run("--resume", stopped)
-    assert result.exit_code == 0, result.output
-    assert "Going on after epoch 3" in result.output
+    with io.StringIO() as file:
+        assert resume(stopped, Console(file=file)) == stopped
+        assert "Going on after epoch 3" in file.getvalue()
     folders = (stopped, uninterrupted / "run")
     # Not only close: the same numbers, in all logs, errors and weights.
     metrics = [json.loads((path / "metrics.json").read_text()) for path in folders]
@@ -133,20 +125,12 @@ def test_the_same_as_an_uninterrupted_run(uninterrupted, stopped):
         np.testing.assert_array_equal(one.numpy(), other.numpy())
 
 
-def test_a_finished_run(uninterrupted):
-    folder = uninterrupted / "run"
-    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
-    assert_fails(run("--resume", folder), "which has finished", "--from")
-    assert before == {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
-
-
 def test_killed_after_the_last_epoch(uninterrupted, monkeypatch):
     """Only the results are missing: nothing is trained again."""
     monkeypatch.setattr("tfpes.training.fit._run_epochs", die)
     folder = uninterrupted / "trained"
     assert (folder / CHECKPOINT).exists()
-    result = run("--resume", folder)
-    assert result.exit_code == 0, result.output
+    resume(folder)
     ours, theirs = (
         json.loads((uninterrupted / name / "metrics.json").read_text())
         for name in ("trained", "run")
@@ -155,7 +139,7 @@ def test_killed_after_the_last_epoch(uninterrupted, monkeypatch):
     assert not (folder / CHECKPOINT).exists()
 
 
-def test_killed_in_the_first_epoch(stopped, monkeypatch):
+def test_killed_in_the_first_epoch(stopped, options, monkeypatch):
     """The run begins again, as it began."""
     weights = []
 
@@ -167,9 +151,10 @@ def test_killed_in_the_first_epoch(stopped, monkeypatch):
 
     monkeypatch.setattr(run_module, "fit", fit)
     (stopped / CHECKPOINT).unlink()
-    config = json.loads((stopped / "config.json").read_text())
-    run("--resume", stopped)
-    run(*config["options"]["data"], "-o", stopped.parent / "new", *OPTIONS)
+    with pytest.raises(Killed):
+        resume(stopped)
+    with pytest.raises(Killed):
+        train(dataclasses.replace(options, output=str(stopped.parent / "new")))
     for one, other in zip(*weights, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -177,28 +162,39 @@ def test_killed_in_the_first_epoch(stopped, monkeypatch):
 # -- what is refused ----------------------------------------------------------------
 
 
-def test_options_must_not_contradict(stopped, data, monkeypatch):
-    for arguments, text in (
-        (["--epochs", 9], f"`--epochs` 9, but the run in '{stopped}' has {EPOCHS}"),
-        (["--seed", 1], "`--seed` 1"),
-        (["--minutes", 3], "`--minutes` 3.0"),
-        ([str(data) + ".bak"], "`DATA`"),
-        (["--overwrite"], "`--overwrite` True"),
-        (["-o", stopped.parent], "`--output`"),
+def test_a_finished_run(uninterrupted):
+    folder = uninterrupted / "run"
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
+    with pytest.raises(ValueError, match=r"which has finished.*--from"):
+        resume(folder)
+    assert before == {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
+
+
+def test_options_must_not_contradict(stopped, options, monkeypatch):
+    (data,) = options.data
+    for given, text in (
+        ({"epochs": 9}, f"`--epochs` 9, but the run in '{stopped}' has {EPOCHS}"),
+        ({"seed": 1}, "`--seed` 1"),
+        ({"minutes": 3.0}, "`--minutes` 3.0"),
+        ({"data": (data + ".bak",)}, "`DATA`"),
+        ({"overwrite": True}, "`--overwrite` True"),
+        ({"output": str(stopped.parent)}, "`--output`"),
     ):
-        assert_fails(
-            run("--resume", stopped, *arguments), text, "options that it began"
-        )
+        with pytest.raises(ValueError, match="options that it began") as raised:
+            resume(stopped, given=given)
+        assert text in str(raised.value)
     # The same ones may be repeated.
     monkeypatch.setattr(run_module, "fit", die)
-    result = run("--resume", stopped, data, *OPTIONS, "-o", stopped)
-    assert isinstance(result.exception, Killed), result.output
+    same = {"data": (data,), "epochs": EPOCHS, "channels": 8, "output": str(stopped)}
+    with pytest.raises(Killed):
+        resume(stopped, given=same)
 
 
 @pytest.mark.parametrize("change", ["labels", "geometry", "number"])
-def test_the_data_must_be_the_same(data, stopped, change):
-    text = data.read_text()
-    frames = ase.io.read(data, ":")
+def test_the_data_must_be_the_same(options, stopped, change):
+    path = pathlib.Path(options.data[0])
+    text = path.read_text()
+    frames = ase.io.read(path, ":")
     if change == "labels":
         frames[7].calc.results["energy"] += 1e-6
     elif change == "geometry":
@@ -206,16 +202,19 @@ def test_the_data_must_be_the_same(data, stopped, change):
     else:
         frames = frames[:-1]
     try:
-        ase.io.write(data, frames)
-        assert_fails(run("--resume", stopped), "needs the data", "Restore the files")
+        ase.io.write(path, frames)
+        with pytest.raises(ValueError, match=r"needs the data.*Restore the files"):
+            resume(stopped)
     finally:
-        data.write_text(text)
+        path.write_text(text)
 
 
 def test_no_run(tmp_path):
-    assert_fails(run("--resume", tmp_path / "nothing"), "has no config.json")
+    with pytest.raises(FileNotFoundError, match=r"has no config\.json"):
+        resume(tmp_path / "nothing")
     (tmp_path / "config.json").write_text("{}")
-    assert_fails(run("--resume", tmp_path), "cannot read")
+    with pytest.raises(ValueError, match="cannot read"):
+        resume(tmp_path)
 
 
 def test_damaged_checkpoint(stopped):
@@ -223,11 +222,14 @@ def test_damaged_checkpoint(stopped):
     whole = path.read_bytes()
     for damaged in (b"", whole[:1000], whole[: len(whole) // 2], b"x" * 1000):
         path.write_bytes(damaged)
-        assert_fails(run("--resume", stopped), "which is damaged", "Delete it")
+        with pytest.raises(ValueError, match=r"which is damaged.*Delete it"):
+            resume(stopped)
     np.savez(path, state=np.array(json.dumps({"format_version": 99})))
-    assert_fails(run("--resume", stopped), "format 99", "Update tfpes")
+    with pytest.raises(ValueError, match=r"format 99.*Update tfpes"):
+        resume(stopped)
     np.savez(path, state=np.array([{"format_version": 1}], dtype=object))
-    assert_fails(run("--resume", stopped), "which is damaged")  # never unpickled
+    with pytest.raises(ValueError, match="which is damaged"):  # never unpickled
+        resume(stopped)
 
 
 # -- writing ------------------------------------------------------------------------
@@ -302,13 +304,15 @@ def test_short_epochs_are_not_all_written(checkpoint, monkeypatch):
 
 
 def test_what_a_killed_process_left_is_swept(stopped, monkeypatch):
-    for name in (".saved_model-x1", ".pictures-x2"):
-        (stopped / name).mkdir()
-        (stopped / name / "part").write_text("")
-    for name in (".checkpoint.unfinished.npz", ".metrics.unfinished.json", ".mine"):
+    (stopped / ".saved_model-x1").mkdir()
+    for name in (
+        ".saved_model-x1/part", ".checkpoint.unfinished.npz",
+        ".metrics.unfinished.json", ".parity.unfinished.png", ".mine",
+    ):  # fmt: skip
         (stopped / name).write_text("")
     monkeypatch.setattr(run_module, "fit", die)
-    run("--resume", stopped)
+    with pytest.raises(Killed):
+        resume(stopped)
     assert [path.name for path in stopped.glob(".*")] == [".mine"]
 
 
@@ -317,22 +321,25 @@ def test_what_a_killed_process_left_is_swept(stopped, monkeypatch):
 IN_USE = "which is in use by another process"
 
 
-def test_a_run_in_use(stopped, data):
-    (stopped / LOCK).unlink(missing_ok=True)  # of the process that was killed
+def test_a_run_in_use(stopped, options):
+    again = dataclasses.replace(options, output=str(stopped), overwrite=True)
+    (stopped / _LOCK).unlink(missing_ok=True)  # of the process that was killed
     before = {p: p.stat().st_mtime_ns for p in stopped.iterdir()}
     with locked(stopped):
-        assert_fails(run("--resume", stopped), f"'{stopped}', {IN_USE}")
-        again = run(data, "-o", stopped, "--overwrite", *OPTIONS)
-        assert_fails(again, IN_USE)
-        assert {p for p in stopped.iterdir() if p.name != LOCK} == before.keys()
+        with pytest.raises(BlockingIOError, match=f"'{stopped}', {IN_USE}"):
+            resume(stopped)
+        with pytest.raises(BlockingIOError, match=IN_USE):
+            train(again)
+        assert {p for p in stopped.iterdir() if p.name != _LOCK} == before.keys()
     assert before == {p: p.stat().st_mtime_ns for p in stopped.iterdir()}
 
 
 def test_what_a_killed_process_left_locks_nothing(stopped, monkeypatch):
     monkeypatch.setattr(run_module, "fit", die)
-    assert (stopped / LOCK).exists()
-    assert isinstance(run("--resume", stopped).exception, Killed)
-    assert not (stopped / LOCK).exists()
+    assert (stopped / _LOCK).exists()
+    with pytest.raises(Killed):
+        resume(stopped)
+    assert not (stopped / _LOCK).exists()
 
 
 def test_a_lock_that_was_just_removed(tmp_path, monkeypatch):
@@ -340,7 +347,7 @@ def test_a_lock_that_was_just_removed(tmp_path, monkeypatch):
     flock = fcntl.flock
 
     def late(handle, operation):
-        (tmp_path / LOCK).unlink()
+        (tmp_path / _LOCK).unlink()
         flock(handle, operation)
 
     monkeypatch.setattr(fcntl, "flock", late)
@@ -354,17 +361,17 @@ def test_no_locks_on_this_file_system(tmp_path, monkeypatch):
 
     monkeypatch.setattr(fcntl, "flock", fail)
     with locked(tmp_path):
-        assert (tmp_path / LOCK).exists()
-    assert not (tmp_path / LOCK).exists()
+        assert (tmp_path / _LOCK).exists()
+    assert not (tmp_path / _LOCK).exists()
 
 
 # -- the shuffle --------------------------------------------------------------------
 
 
-def test_the_shuffle_is_a_function_of_seed_and_epoch(data):
+def test_the_shuffle_is_a_function_of_seed_and_epoch(options):
     import tensorflow as tf
 
-    structures = tfpes.data.read(data, 4.0, verbose=False)
+    structures = tfpes.data.read(options.data, 4.0, verbose=False)
     epoch = tf.Variable(0, dtype=tf.int64)
 
     def energies(dataset):
@@ -383,66 +390,49 @@ def test_the_shuffle_is_a_function_of_seed_and_epoch(data):
 
 
 @pytest.mark.slow
-def test_killed(uninterrupted, data, tmp_path, monkeypatch):
-    """SIGKILL at some moment after the first epoch; until then, no other process."""
+def test_killed_at_random_moments(uninterrupted, options, tmp_path, monkeypatch):
+    """SIGKILL in the first epochs, and when there was something to go on from."""
+    rng = random.Random(0)
+    folder = tmp_path / "run"
+    with killing(f"train({dataclasses.replace(options, output=str(folder))})"):
+        # Once there are options to go on with; until it ends, no other process.
+        wait(lambda: (folder / "config.json").exists())
+        with pytest.raises(BlockingIOError, match=IN_USE):
+            resume(folder)
+        time.sleep(rng.uniform(0.1, 3.0))
+    before = written(folder)
+    with killing(f"resume({str(folder)!r})"):
+        wait(lambda: written(folder) != before)
+        time.sleep(rng.uniform(0.0, 0.3))
+    Saved(folder / CHECKPOINT)
     fitted = []
     monkeypatch.setattr(
         run_module, "write_results", lambda *arguments: fitted.append(arguments[3])
     )
-    folder = tmp_path / "run"
-    command = [sys.executable, "-W", "ignore", "-c", "from tfpes.cli import app; app()"]
-    process = subprocess.Popen(
-        [*command, "train", *map(str, [data, "-o", folder, *OPTIONS])],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        # Once there are options to go on with.
-        wait_for(folder / "config.json", process)
-        assert_fails(run("--resume", folder), IN_USE)
-        wait_for(folder / CHECKPOINT, process)
-    finally:
-        process.kill()
-        process.wait()
-    assert not (folder / "metrics.json").exists()
-    result = run("--resume", folder)
-    assert result.exit_code == 0, result.output
-    assert "Going on after epoch" in result.output
+    resume(folder)
     assert fitted[0].history == history(uninterrupted / "run")
 
 
-def wait_for(path, process):
-    while not path.exists():
+def written(folder):
+    path = folder / CHECKPOINT
+    return path.stat().st_mtime_ns if path.exists() else None
+
+
+@contextlib.contextmanager
+def killing(statement):
+    """Run a statement in another process, which is killed in the end."""
+    script = f"from tfpes.training import Options, resume, train; {statement}"
+    process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", script])
+    try:
+        yield
         assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait(condition):
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
         time.sleep(0.01)
-
-
-@pytest.mark.slow
-def test_killed_at_random_moments(uninterrupted, data, tmp_path):
-    """SIGKILL, each time at a random moment after the start of training."""
-    rng = random.Random(0)
-    folder = tmp_path / "run"
-    command = [sys.executable, "-W", "ignore", "-c", "from tfpes.cli import app; app()"]
-    arguments = [data, "-o", folder, *OPTIONS]
-    for _ in range(2):
-        process = subprocess.Popen(
-            [*command, "train", *map(str, arguments)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        # Once there are options to go on with.
-        while not (folder / "config.json").exists():
-            assert process.poll() is None
-            time.sleep(0.01)
-        try:
-            process.wait(rng.uniform(0.5, 8.0))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-        arguments = ["--resume", folder]
-        if (folder / CHECKPOINT).exists():
-            Saved(folder / CHECKPOINT)
-    if not (folder / "metrics.json").exists():
-        result = run("--resume", folder)
-        assert result.exit_code == 0, result.output
-    assert history(folder) == history(uninterrupted / "run")

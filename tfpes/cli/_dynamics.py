@@ -1,201 +1,48 @@
-"""Molecular dynamics with a potential, from a file to a trajectory."""
+"""A run of molecular dynamics: steps, log, picture."""
 
 import csv
-import dataclasses
-import math
 import pathlib
 import time
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import ase.io
+import matplotlib.pyplot as plt
 import numpy as np
-from ase import Atoms, units
-from ase.md.langevin import Langevin
-from ase.md.nose_hoover_chain import IsotropicMTKNPT
-from ase.md.velocitydistribution import Stationary, thermalize_momenta
-from ase.md.verlet import VelocityVerlet
+from ase import units
+from ase.md.md import MolecularDynamics
 from rich.console import Console
 from rich.progress import Progress
 
-from tfpes.data.read import iterate
-from tfpes.inference.calculator import Calculator
-from tfpes.runs import RunOptions, choose_folder
+from tfpes.files import listing
+from tfpes.plotting import STYLE, save_figure
 
-ENSEMBLES = ("nve", "nvt", "npt")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DynamicsOptions:
-    """What ``tfpes md`` can be told; the command line describes each."""
-
-    model: str
-    start: str
-    ensemble: str = "nve"
-    temperature: float = 300.0
-    pressure: float = 0.0
-    time_step: float = 1.0
-    steps: int = 1000
-    interval: int = 10
-    repeat: tuple[int, int, int] = (1, 1, 1)
-    seed: int = 0
-    output: str | None = None
-    overwrite: bool = False
+_PANELS = (
+    ("temperature_K", "temperature [K]"),
+    ("potential_eV_per_atom", "potential energy\n[eV/atom]"),
+    ("drift_meV_per_atom", "change of the conserved\nenergy [meV/atom]"),
+    ("volume_A3", "volume [Å³]"),
+)
 
 
-def run_dynamics(options: DynamicsOptions, console: Console) -> pathlib.Path:
-    """Integrate the equations of motion and write what happens.
-
-    The ensemble is NVE (velocity Verlet), NVT (Langevin, friction 1/(100 time steps))
-    or NPT (Martyna, Tobias and Klein, J. Chem. Phys. 101, 4177 (1994); isotropic,
-    thermostat 100 and barostat 1000 time steps).
+class Log:
+    """``trajectory.xyz`` with velocities and ``log.csv``, written as dynamics goes.
 
     Args:
-        options: what to do.
-        console: where to show progress and results.
-
-    Returns:
-        The folder of the results: ``trajectory.xyz`` with velocities, ``log.csv`` and
-        ``dynamics.png``.
-
-    Raises:
-        ValueError: for a bad model, structure or option.
-        FileNotFoundError: if a file does not exist.
-        FileExistsError: if something would be overwritten.
-        FloatingPointError: if energies stop being finite or atoms fly apart.
-        KeyboardInterrupt: when interrupted, after the picture has been drawn.
+        folder: of the two files.
+        dynamics: what moves the atoms.
+        conserved: gives the energy that the dynamics conserves, eV.
     """
-    _check(options)
-    folder = choose_folder(
-        RunOptions(
-            data=(options.start,), output=options.output, overwrite=options.overwrite
-        ),
-        "-md",
-    )
-    atoms = _start(options, console)
-    atoms.calc = Calculator(options.model)
-    atoms.get_potential_energy()  # errors in the structure come before the folder
-    folder.mkdir(parents=True, exist_ok=True)
-    log = _Log(folder, atoms, _integrator(options, atoms), options)
-    begin = time.perf_counter()
-    try:
-        _integrate(log, options, console)
-    finally:
-        seconds = time.perf_counter() - begin
-        log.close()
-        if len(log.rows) > 1:
-            # matplotlib takes a second to import.
-            from tfpes.plots_dynamics import plot_dynamics
-
-            plot_dynamics(folder / "dynamics.png", log.rows)
-            _summarize(log, folder, seconds, console)
-    return folder
-
-
-def _check(options: DynamicsOptions) -> None:
-    if options.ensemble not in ENSEMBLES:
-        raise ValueError(
-            f"`--ensemble` must be one of {', '.join(ENSEMBLES)}. Received: "
-            f"{options.ensemble!r}."
-        )
-    for name in ("temperature", "time_step", "steps", "interval"):
-        value = getattr(options, name)
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(
-                f"`--{name.replace('_', '-')}` must be positive. Received: {value}."
-            )
-    if not math.isfinite(options.pressure):
-        raise ValueError(f"`--pressure` must be finite. Received: {options.pressure}.")
-    if min(options.repeat) < 1:
-        raise ValueError(
-            f"`--repeat` must be three positive integers. Received: {options.repeat}."
-        )
-
-
-def _start(options: DynamicsOptions, console: Console) -> Atoms:
-    """Read the last structure, and draw its velocities if it has none."""
-    atoms = [atoms for _, atoms in iterate(options.start)][-1] * options.repeat
-    atoms.calc = None
-    if options.ensemble == "npt" and not atoms.pbc.all():
-        raise ValueError(
-            "A barostat needs three periodic directions. Received: "
-            f"{options.start!r} with {atoms.pbc.tolist()}. Use `--ensemble nvt`."
-        )
-    if np.any(atoms.get_momenta()):
-        console.print("Velocities: those of the file.")
-    else:
-        rng = np.random.default_rng(options.seed)
-        thermalize_momenta(atoms, temperature_K=options.temperature, rng=rng)
-        if len(atoms) > 1:
-            Stationary(atoms)
-        console.print(f"Velocities: drawn at {options.temperature:g} K.")
-    return atoms
-
-
-def _integrator(options: DynamicsOptions, atoms: Atoms) -> Any:
-    step = options.time_step * units.fs
-    if options.ensemble == "nve":
-        return VelocityVerlet(atoms, step)
-    if options.ensemble == "nvt":
-        return Langevin(
-            atoms,
-            step,
-            temperature_K=options.temperature,
-            friction=0.01 / step,
-            fixcm=False,  # ASE's temperature counts the centre of mass
-            rng=np.random.default_rng(options.seed + 1),
-        )
-    return IsotropicMTKNPT(
-        atoms,
-        step,
-        temperature_K=options.temperature,
-        pressure_au=options.pressure * units.GPa,
-        tdamp=100 * step,
-        pdamp=1000 * step,
-    )
-
-
-def _integrate(log: "_Log", options: DynamicsOptions, console: Console) -> None:
-    # A crystal at rest gives half of its kinetic energy away; a factor of ten comes
-    # only from forces that do not belong to a bound structure.
-    limit = 10.0 * max(options.temperature, log.atoms.get_temperature()) + 1000.0
-    log.write()
-    with Progress(
-        *Progress.get_default_columns(),
-        "{task.fields[state]}",
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as progress:
-        task = progress.add_task("Dynamics", total=options.steps, state="")
-        # The first item of `irun` is the start.
-        steps = log.dynamics.irun(options.steps)
-        next(steps)
-        for number, _ in enumerate(steps, start=1):
-            temperature = log.atoms.get_temperature()
-            if not temperature <= limit:
-                log.write(number)
-                raise FloatingPointError(
-                    f"Atoms must not fly apart. Received: {temperature:.0f} K after "
-                    f"step {number}. Shorten `--time-step`, relax the structure, or "
-                    "train on structures like it; the trajectory shows what happened."
-                )
-            if number % options.interval == 0 or number == options.steps:
-                log.write(number)
-                progress.update(task, completed=number, state=f"{temperature:.0f} K")
-
-
-class _Log:
-    """The trajectory and the table, written as the dynamics goes."""
 
     def __init__(
         self,
         folder: pathlib.Path,
-        atoms: Atoms,
-        dynamics: Any,
-        options: DynamicsOptions,
+        dynamics: MolecularDynamics,
+        conserved: Callable[[], float] | None,
     ) -> None:
-        self.atoms, self.dynamics, self.options = atoms, dynamics, options
+        """Open the files."""
+        self.atoms, self.dynamics, self.conserved = dynamics.atoms, dynamics, conserved
         self.rows: list[dict[str, float]] = []
+        self._start = time.perf_counter()
         self._trajectory = (folder / "trajectory.xyz").open("w")
         self._table = (folder / "log.csv").open("w", newline="")
 
@@ -214,24 +61,18 @@ class _Log:
 
     def _row(self, number: int) -> dict[str, float]:
         atoms, count = self.atoms, len(self.atoms)
-        potential, total = atoms.get_potential_energy(), atoms.get_total_energy()
-        conserved = total
-        if self.options.ensemble == "npt":
-            conserved = self.dynamics.get_conserved_energy()
         row = {
             "step": number,
-            "time_fs": number * self.options.time_step,
+            "time_fs": number * self.dynamics.dt / units.fs,
             "temperature_K": atoms.get_temperature(),
-            "potential_eV_per_atom": potential / count,
-            "total_eV_per_atom": total / count,
+            "potential_eV_per_atom": atoms.get_potential_energy() / count,
+            "total_eV_per_atom": atoms.get_total_energy() / count,
         }
-        if self.options.ensemble != "nvt":
-            # A Langevin thermostat conserves nothing.
-            start = self.rows[0]["conserved_eV_per_atom"] if self.rows else None
-            row["conserved_eV_per_atom"] = conserved / count
-            row["drift_meV_per_atom"] = 1e3 * (
-                0.0 if start is None else conserved / count - start
-            )
+        if self.conserved is not None:
+            value = self.conserved() / count
+            start = self.rows[0]["conserved_eV_per_atom"] if self.rows else value
+            row["conserved_eV_per_atom"] = value
+            row["drift_meV_per_atom"] = 1e3 * (value - start)
         if atoms.pbc.all():
             stress = atoms.get_stress(include_ideal_gas=True)
             row["volume_A3"] = atoms.get_volume()
@@ -240,23 +81,56 @@ class _Log:
 
     def close(self) -> None:
         """Close the files."""
+        self.seconds = time.perf_counter() - self._start
         self._trajectory.close()
         self._table.close()
 
 
-def _summarize(
-    log: _Log, folder: pathlib.Path, seconds: float, console: Console
+def integrate(
+    log: Log, steps: int, interval: int, temperature: float, console: Console
 ) -> None:
-    def say(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True)
+    """Make the steps and fill the log.
 
+    Raises:
+        FloatingPointError: if energies stop being finite or atoms fly apart.
+    """
+    # A crystal at rest gives half of its kinetic energy away; a factor of ten comes
+    # only from forces that do not belong to a bound structure.
+    limit = 10.0 * max(temperature, log.atoms.get_temperature()) + 1000.0
+    log.write()
+    with Progress(
+        *Progress.get_default_columns(),
+        "{task.fields[state]}",
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as progress:
+        task = progress.add_task("Dynamics", total=steps, state="")
+        # The first item of `irun` is the start.
+        moves = log.dynamics.irun(steps)
+        next(moves)
+        for number, _ in enumerate(moves, start=1):
+            now = log.atoms.get_temperature()
+            if not now <= limit:
+                log.write(number)
+                raise FloatingPointError(
+                    f"Atoms must not fly apart. Received: {now:.0f} K after step "
+                    f"{number}. Shorten `--time-step`, relax the structure, or train "
+                    "on structures like it; the trajectory shows what happened."
+                )
+            if number % interval == 0 or number == steps:
+                log.write(number)
+                progress.update(task, completed=number, state=f"{now:.0f} K")
+
+
+def summarize(log: Log, folder: pathlib.Path, console: Console) -> None:
+    """Print means of the second half, the drift and the files."""
     steps = int(log.rows[-1]["step"])
     half = log.rows[len(log.rows) // 2 :]
-    femtoseconds = log.rows[-1]["time_fs"]
-    say(
-        f"{len(log.atoms)} atoms, {steps} steps, {femtoseconds:g} fs; "
-        f"{steps / seconds:.1f} steps per second"
-    )
+    lines = [
+        f"{len(log.atoms)} atoms, {steps} steps, {log.rows[-1]['time_fs']:g} fs; "
+        f"{steps / log.seconds:.1f} steps per second"
+    ]
     for name, label, unit in (
         ("temperature_K", "temperature", "K"),
         ("potential_eV_per_atom", "potential energy", "eV/atom"),
@@ -265,13 +139,35 @@ def _summarize(
     ):
         if name in half[0]:
             mean = np.mean([row[name] for row in half])
-            say(f"  {label}, mean of the second half: {mean:.5g} {unit}")
-    if "drift_meV_per_atom" in half[0]:
+            lines.append(f"  {label}, mean of the second half: {mean:.5g} {unit}")
+    if log.conserved is not None:
         drift = [row["drift_meV_per_atom"] for row in log.rows]
-        say(
+        lines.append(
             f"  conserved energy: {drift[-1]:+.3f} meV/atom at the end, at most "
             f"{np.abs(drift).max():.3f} on the way"
         )
-    say(f"Written to {folder}/:")
-    for path in sorted(folder.iterdir()):
-        say(f"  {path.name}")
+    lines.append(listing(folder))
+    console.print("\n".join(lines), highlight=False, soft_wrap=True)
+
+
+def plot(path: pathlib.Path, rows: Sequence[Mapping[str, float]]) -> None:
+    """Draw temperature, energies and volume, if it changes, against time."""
+    panels = [
+        (label, values)
+        for name, label in _PANELS
+        if name in rows[0]
+        and (name != "volume_A3" or np.ptp([row[name] for row in rows]) > 0)
+        for values in [[row[name] for row in rows]]
+    ]
+    picoseconds = [1e-3 * row["time_fs"] for row in rows]
+    with plt.rc_context(STYLE):
+        figure, grid = plt.subplots(
+            len(panels), 1, sharex=True, figsize=(7, 1.9 * len(panels) + 0.6)
+        )
+        for axes, (label, values) in zip(grid, panels, strict=True):
+            axes.plot(picoseconds, values, linewidth=1)
+            axes.set_ylabel(label)
+            axes.ticklabel_format(axis="y", useOffset=False)
+        grid[-1].set_xlabel("time [ps]")
+        figure.align_ylabels()
+        save_figure(figure, path)

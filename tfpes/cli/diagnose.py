@@ -1,13 +1,17 @@
 """``tfpes diagnose``."""
 
+import pathlib
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
+from ase.io import iread
 from rich.console import Console
 
 from tfpes.cli.options import (
-    DATA,
+    DEFAULT_DATA,
     OUT,
+    BatchSize,
     Cutoff,
     Data,
     EnergyKey,
@@ -15,9 +19,12 @@ from tfpes.cli.options import (
     Overwrite,
     StressKey,
     Traceback,
-    user_errors,
 )
-from tfpes.diagnostics.command import DiagnoseOptions, diagnose_files
+from tfpes.data import Structures, read_or_load
+from tfpes.diagnostics import diagnose, to_html
+from tfpes.files import new_file, replacing
+from tfpes.inference import load_potential
+from tfpes.training.options import require_positive
 
 
 def diagnose_command(
@@ -29,16 +36,11 @@ def diagnose_command(
             "run of 'tfpes train', or a SavedModel. Its cutoff is taken."
         ),
     ] = None,
-    cutoff: Cutoff = DiagnoseOptions.cutoff,
-    energy_key: EnergyKey = DiagnoseOptions.energy_key,
-    forces_key: ForcesKey = DiagnoseOptions.forces_key,
-    stress_key: StressKey = DiagnoseOptions.stress_key,
-    batch_size: Annotated[
-        int,
-        typer.Option(
-            min=1, help="Structures in a batch of the model.", rich_help_panel=DATA
-        ),
-    ] = DiagnoseOptions.batch_size,
+    cutoff: Cutoff = 5.0,
+    energy_key: EnergyKey = "energy",
+    forces_key: ForcesKey = "forces",
+    stress_key: StressKey = "stress",
+    batch_size: BatchSize = 16,
     output: Annotated[
         str | None,
         typer.Option(
@@ -55,16 +57,52 @@ def diagnose_command(
 
     One HTML file with its pictures inside. With --model, the errors of a potential too.
     """
-    options = DiagnoseOptions(
-        data=tuple(data or DiagnoseOptions.data),
-        model=model,
-        cutoff=cutoff,
+    console = Console()
+    data = data or DEFAULT_DATA
+    path = output or f"{pathlib.Path(data[0]).stem}-diagnosis.html"
+    if pathlib.Path(path).suffix.lower() not in (".html", ".htm"):
+        raise ValueError(
+            f"`--output` must be the name of a .html file. Received: {path!r}. "
+            "Give it that ending."
+        )
+    file = new_file(path, overwrite)
+    require_positive(cutoff=cutoff)
+    title = "Diagnosis of " + ", ".join(pathlib.Path(name).name for name in data)
+    potential = None
+    if model is not None:
+        potential = load_potential(model)
+        cutoff = potential.cutoff
+        title += f" and of {pathlib.Path(model).name}"
+    structures = read_or_load(
+        data,
+        cutoff,
         energy_key=energy_key,
         forces_key=forces_key,
         stress_key=stress_key,
-        batch_size=batch_size,
-        output=output,
-        overwrite=overwrite,
     )
-    with user_errors(traceback):
-        diagnose_files(options, Console())
+    console.print(f"{structures}", highlight=False)
+    diagnosis = diagnose(structures, potential, batch_size=batch_size)
+    page = to_html(diagnosis, title, _places(data, structures))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as unfinished:
+        unfinished.write_text(page, encoding="utf-8")
+    console.print()
+    for sentence in diagnosis.advice:
+        console.print(f"* {sentence}", highlight=False, markup=False)
+    console.print(f"\nWritten to {file}", highlight=False, soft_wrap=True)
+
+
+def _places(paths: Sequence[str], structures: Structures) -> Callable[[int], str]:
+    """Return what says which frame of which file a structure is."""
+    if len(paths) == 1:
+        name = pathlib.Path(paths[0]).name
+        return lambda index: f"{name} #{index}"
+    # Only the sum of the lengths is known, which the last one need not be counted for.
+    lengths = [sum(1 for _ in iread(path, ":")) for path in paths[:-1]]
+    lengths.append(len(structures) - sum(lengths))
+    places = [
+        f"{pathlib.Path(path).name} #{frame}"
+        for path, length in zip(paths, lengths, strict=True)
+        for frame in range(length)
+    ]
+    return places.__getitem__

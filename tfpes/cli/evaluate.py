@@ -1,30 +1,29 @@
 """``tfpes evaluate``."""
 
+import pathlib
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from tfpes.cli.options import (
-    DATA,
+    BatchSize,
     EnergyKey,
     ForcesKey,
+    Model,
     Output,
     Overwrite,
     StressKey,
     Traceback,
-    user_errors,
 )
-from tfpes.evaluation.command import EvaluateOptions, evaluate_files
+from tfpes.data import read_or_load
+from tfpes.evaluation import evaluate
+from tfpes.files import listing, new_folder
+from tfpes.inference import load_potential
 
 
 def evaluate_command(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="A .keras file, the folder of a run of 'tfpes train', or a SavedModel."
-        ),
-    ],
+    model: Model,
     data: Annotated[
         list[str],
         typer.Argument(
@@ -32,13 +31,10 @@ def evaluate_command(
             "'molecules' or 'alloys'."
         ),
     ],
-    energy_key: EnergyKey = EvaluateOptions.energy_key,
-    forces_key: ForcesKey = EvaluateOptions.forces_key,
-    stress_key: StressKey = EvaluateOptions.stress_key,
-    batch_size: Annotated[
-        int,
-        typer.Option(min=1, help="Structures in a batch.", rich_help_panel=DATA),
-    ] = EvaluateOptions.batch_size,
+    energy_key: EnergyKey = "energy",
+    forces_key: ForcesKey = "forces",
+    stress_key: StressKey = "stress",
+    batch_size: BatchSize = 16,
     output: Output = None,
     overwrite: Overwrite = False,
     traceback: Traceback = False,
@@ -48,15 +44,25 @@ def evaluate_command(
     Neighbour lists have the cutoff of the model. Writes errors.csv, errors.json and
     parity.png.
     """
-    options = EvaluateOptions(
-        model=model,
-        data=tuple(data),
+    console = Console()
+    folder = new_folder(output, overwrite, f"{pathlib.Path(data[0]).stem}-errors")
+    potential = load_potential(model)
+    structures = read_or_load(
+        data,
+        potential.cutoff,
         energy_key=energy_key,
         forces_key=forces_key,
         stress_key=stress_key,
-        batch_size=batch_size,
-        output=output,
-        overwrite=overwrite,
     )
-    with user_errors(traceback):
-        evaluate_files(options, Console())
+    console.print(f"{structures}", highlight=False)
+    evaluation = evaluate(potential, structures, batch_size=batch_size)
+    console.print()
+    console.print(
+        evaluation.table(f"Errors of {model} on {len(structures)} structures")
+    )
+    # Only now, when nothing is wrong with the data.
+    folder.mkdir(parents=True, exist_ok=True)
+    evaluation.to_csv(folder / "errors.csv")
+    evaluation.to_json(folder / "errors.json")
+    evaluation.plot_parity(folder / "parity.png")
+    console.print(f"\n{listing(folder)}", highlight=False)

@@ -1,17 +1,22 @@
 """Options that several commands share, and how errors are shown."""
 
-import contextlib
-from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand
 
 DATA = "Data and splitting"
 STATISTICS = "Statistics"
 FIT = "Training"
 OUT = "Output"
 
+Model = Annotated[
+    str,
+    typer.Argument(
+        help="Folder of a run of 'tfpes train', a .keras file or a SavedModel."
+    ),
+]
 Data = Annotated[
     list[str] | None,
     typer.Argument(
@@ -19,6 +24,7 @@ Data = Annotated[
         "'molecules' (default) or 'alloys'."
     ),
 ]
+DEFAULT_DATA = ["molecules"]
 Cutoff = Annotated[
     float, typer.Option(help="Radius of neighbour lists, Å.", rich_help_panel=DATA)
 ]
@@ -30,6 +36,9 @@ ForcesKey = Annotated[
 ]
 StressKey = Annotated[
     str, typer.Option(help="Name of the stress.", rich_help_panel=DATA)
+]
+BatchSize = Annotated[
+    int, typer.Option(min=1, help="Structures in a batch.", rich_help_panel=DATA)
 ]
 SizeLaw = Annotated[
     str,
@@ -57,15 +66,20 @@ Traceback = Annotated[
 ]
 
 
-@contextlib.contextmanager
-def user_errors(traceback: bool) -> Iterator[None]:
-    """Turn errors that a user can mend into one sentence and an exit code."""
-    try:
-        yield
-    except (ValueError, OSError, FloatingPointError) as error:
-        if traceback:
-            raise
-        Console(stderr=True).print(f"[bold red]Error:[/] {error}", highlight=False)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+class Command(TyperCommand):
+    """Turns errors that a user can mend into one sentence and an exit code.
+
+    With the option ``traceback``, which is read here, they are raised.
+    """
+
+    def invoke(self, ctx: Any) -> Any:
+        """Call the function of the command."""
+        try:
+            return super().invoke(ctx)
+        except (ValueError, OSError, FloatingPointError) as error:
+            if ctx.params["traceback"]:
+                raise
+            Console(stderr=True).print(f"[bold red]Error:[/] {error}", highlight=False)
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None

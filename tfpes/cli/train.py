@@ -1,5 +1,6 @@
 """``tfpes train``."""
 
+import functools
 from typing import Annotated, Any
 
 import typer
@@ -18,25 +19,23 @@ from tfpes.cli.options import (
     SizeLaw,
     StressKey,
     Traceback,
-    user_errors,
 )
 from tfpes.losses.elementwise import NAMES
 from tfpes.training import DEFAULT_MINUTES, Options, resume, train
 from tfpes.training.options import check_given
+
+_data = functools.partial(typer.Option, rich_help_panel=DATA)
+_fit = functools.partial(typer.Option, rich_help_panel=FIT)
 
 
 def train_command(
     context: typer.Context,
     data: Data = None,
     valid: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Validation file(s); else a tenth of DATA.", rich_help_panel=DATA
-        ),
+        list[str] | None, _data(help="Validation file(s); else a tenth of DATA.")
     ] = None,
     test: Annotated[
-        list[str] | None,
-        typer.Option(help="Test file(s); else a tenth of DATA.", rich_help_panel=DATA),
+        list[str] | None, _data(help="Test file(s); else a tenth of DATA.")
     ] = None,
     cutoff: Cutoff = Options.cutoff,
     energy_key: EnergyKey = Options.energy_key,
@@ -46,74 +45,53 @@ def train_command(
     stats: Annotated[
         str | None,
         typer.Option(
-            "--stats",
             help="File of statistics by 'tfpes stats --save' to use, with its size "
             "law, instead of those of DATA.",
             rich_help_panel=STATISTICS,
         ),
     ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(min=1, help="Epochs.", rich_help_panel=FIT)
-    ] = None,
+    epochs: Annotated[int | None, _fit(min=1, help="Epochs.")] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(
-            help=f"Time, instead of epochs.  [default: {DEFAULT_MINUTES:g}]",
-            rich_help_panel=FIT,
-        ),
+        _fit(help=f"Time, instead of epochs.  [default: {DEFAULT_MINUTES:g}]"),
     ] = None,
     batch_size: Annotated[
-        int, typer.Option(help="Structures in a batch.", rich_help_panel=FIT)
+        int, _fit(help="Structures in a batch.")
     ] = Options.batch_size,
     metric: Annotated[
-        str,
-        typer.Option(
-            help=f"Metric of the losses: {', '.join(NAMES)}.", rich_help_panel=FIT
-        ),
+        str, _fit(help=f"Metric of the losses: {', '.join(NAMES)}.")
     ] = Options.metric,
     energy_weight: Annotated[
-        float, typer.Option(help="Weight of the energy loss.", rich_help_panel=FIT)
+        float, _fit(help="Weight of the energy loss.")
     ] = Options.energy_weight,
     forces_weight: Annotated[
-        float, typer.Option(help="Weight of the force loss.", rich_help_panel=FIT)
+        float, _fit(help="Weight of the force loss.")
     ] = Options.forces_weight,
     learning_rate: Annotated[
-        float, typer.Option(help="Largest learning rate.", rich_help_panel=FIT)
+        float, _fit(help="Largest learning rate.")
     ] = Options.learning_rate,
-    network: Annotated[
-        str, typer.Option(help="Network: schnet or painn.", rich_help_panel=FIT)
-    ] = Options.network,
-    channels: Annotated[
-        int, typer.Option(help="Features per atom.", rich_help_panel=FIT)
-    ] = Options.channels,
-    blocks: Annotated[
-        int, typer.Option(help="Interaction blocks.", rich_help_panel=FIT)
-    ] = Options.blocks,
-    seed: Annotated[
-        int, typer.Option(help="Of the split and the weights.", rich_help_panel=FIT)
-    ] = Options.seed,
+    network: Annotated[str, _fit(help="Network: schnet or painn.")] = Options.network,
+    channels: Annotated[int, _fit(help="Features per atom.")] = Options.channels,
+    blocks: Annotated[int, _fit(help="Interaction blocks.")] = Options.blocks,
+    seed: Annotated[int, _fit(help="Of the split and the weights.")] = Options.seed,
     start: Annotated[
         str | None,
-        typer.Option(
+        _fit(
             "--from",
             help="Fine-tune: a '.keras' file, or the folder of a run, to begin with.",
-            rich_help_panel=FIT,
         ),
     ] = None,
     baseline: Annotated[
         str,
-        typer.Option(
+        _fit(
             help="With --from: 'refit' the mean energies to DATA, 'keep' all "
-            "statistics, or 'adapt' all anew.",
-            rich_help_panel=FIT,
+            "statistics, or 'adapt' all anew."
         ),
     ] = Options.baseline,
     resumed: Annotated[
         str | None,
-        typer.Option(
-            "--resume",
-            help="Go on with the run in this folder, with its own options.",
-            rich_help_panel=FIT,
+        _fit(
+            "--resume", help="Go on with the run in this folder, with its own options."
         ),
     ] = None,
     output: Output = None,
@@ -121,18 +99,17 @@ def train_command(
     traceback: Traceback = False,
 ) -> None:
     """Train a potential on energies and forces, test it and export it."""
+    # What was not asked for is left to `Options`, or to the run that goes on.
     given: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in context.params.items()
         if name in Options.__dataclass_fields__ and _is_given(context, name)
     }
-    console = Console()
-    with user_errors(traceback):
-        if resumed is not None:
-            resume(resumed, console, given)
-            return
-        check_given(given)
-        train(Options(**given), console)
+    if resumed is not None:
+        resume(resumed, Console(), given)
+        return
+    check_given(given)
+    train(Options(**given), Console())
 
 
 def _is_given(context: typer.Context, name: str) -> bool:

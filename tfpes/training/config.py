@@ -13,10 +13,10 @@ from typing import Any
 from tfpes.data import Structures
 from tfpes.elements import join_symbols
 from tfpes.files import write_json
-from tfpes.training.options import Options
+from tfpes.training.options import Options, flag
 from tfpes.training.reading import fingerprint
 
-CONFIG = "config.json"
+_CONFIG = "config.json"
 _PACKAGES = ("tfpes", "tensorflow", "keras", "numpy", "ase")
 _PATHS = ("data", "valid", "test", "start", "stats")
 
@@ -26,9 +26,9 @@ def write_config(
 ) -> None:
     """Write options, fingerprints of the data and versions."""
     write_json(
-        folder / CONFIG,
+        folder / _CONFIG,
         {
-            "options": normalize(dataclasses.asdict(options)),
+            "options": _normalize(dataclasses.asdict(options)),
             "structures": {name: len(part) for name, part in parts.items()},
             "fingerprints": {name: fingerprint(part) for name, part in parts.items()},
             "elements": join_symbols(parts["train"].elements),
@@ -57,11 +57,11 @@ def read_config(
         FileNotFoundError: if there is no run.
         ValueError: if the file was not written by this version, or an option differs.
     """
-    path = folder / CONFIG
+    path = folder / _CONFIG
     if not path.is_file():
         raise FileNotFoundError(
             "`--resume` goes on in the folder of a run. Received: "
-            f"'{folder}', which has no {CONFIG}. A run writes it when it has read its "
+            f"'{folder}', which has no {_CONFIG}. A run writes it when it has read its "
             "data; one that was stopped before has nothing to go on from."
         )
     try:
@@ -75,18 +75,18 @@ def read_config(
             "version that is named in it, or start a new run."
         ) from error
     recorded = dataclasses.asdict(options) | {"output": os.path.abspath(folder)}
-    for name, value in normalize(given).items():
+    for name, value in _normalize(given).items():
         if value != recorded[name]:
             raise ValueError(
                 "A run goes on with the options that it began with. Received: "
-                f"`{_flag(name)}` {value}, but the run in '{folder}' has "
+                f"`{flag(name)}` {value}, but the run in '{folder}' has "
                 f"{recorded[name]}. Leave it out, or start a new run"
                 f"{_advice(name, folder)}."
             )
     return options, fingerprints
 
 
-def normalize(options: Mapping[str, Any]) -> dict[str, Any]:
+def _normalize(options: Mapping[str, Any]) -> dict[str, Any]:
     """Write options as JSON has them, and paths such that they hold everywhere."""
     result: dict[str, Any] = {
         name: list(value) if isinstance(value, tuple) else value
@@ -105,11 +105,6 @@ def _absolute(value: str | Sequence[str]) -> Any:
         return [_absolute(part) for part in value]
     # The name of an embedded data set is no path.
     return os.path.abspath(value) if os.path.exists(value) else value
-
-
-def _flag(name: str) -> str:
-    names = {"data": "DATA", "start": "--from"}
-    return names.get(name, f"--{name.replace('_', '-')}")
 
 
 def _advice(name: str, folder: pathlib.Path) -> str:

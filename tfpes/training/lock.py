@@ -10,7 +10,7 @@ try:
 except ImportError:  # Windows, where runs are not locked
     fcntl = None  # type: ignore[assignment]
 
-LOCK = ".lock"
+_LOCK = ".lock"
 
 
 @contextlib.contextmanager
@@ -26,7 +26,7 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
     if fcntl is None:
         yield
         return
-    path = folder / LOCK
+    path = folder / _LOCK
     with path.open("w") as file:
         if not _lock(file.fileno(), path):
             raise BlockingIOError(

@@ -1,25 +1,29 @@
 """What a training run can be told."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfpes.finetuning import BASELINES
-from tfpes.runs import RunOptions, check_cutoff
 
 DEFAULT_MINUTES = 2.0
-FROM_THE_MODEL = ("cutoff", "network", "channels", "blocks", "stats")
-"""Options that ``--from`` decides."""
+_FROM_THE_MODEL = ("cutoff", "network", "channels", "blocks", "stats")
 
 
-@dataclasses.dataclass(frozen=True)
-class Options(RunOptions):
-    """What ``tfpes train`` can be told; the command line describes each."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """What ``tfpes train`` can be told; ``tfpes train --help`` describes each."""
 
+    data: Sequence[str] = ("molecules",)
     valid: Sequence[str] = ()
     test: Sequence[str] = ()
-    start: str | None = None
-    baseline: str = "refit"
+    cutoff: float = 5.0
+    energy_key: str = "energy"
+    forces_key: str = "forces"
+    stress_key: str = "stress"
+    size_law: str = "auto"
+    stats: str | None = None
     epochs: int | None = None
     minutes: float | None = None
     batch_size: int = 8
@@ -30,8 +34,11 @@ class Options(RunOptions):
     network: str = "schnet"
     channels: int = 32
     blocks: int = 2
-    stats: str | None = None
     seed: int = 0
+    start: str | None = None
+    baseline: str = "refit"
+    output: str | None = None
+    overwrite: bool = False
 
     @property
     def budget(self) -> dict[str, Any]:
@@ -41,23 +48,35 @@ class Options(RunOptions):
         return {"minutes": DEFAULT_MINUTES if self.minutes is None else self.minutes}
 
 
+def flag(name: str) -> str:
+    """Return an option as the command line spells it."""
+    names = {"data": "DATA", "start": "--from"}
+    return names.get(name, f"--{name.replace('_', '-')}")
+
+
+def require_positive(**options: float) -> None:
+    """Raise a ValueError unless options are positive, and finite."""
+    for name, value in options.items():
+        if not 0 < value < math.inf:
+            raise ValueError(f"`{flag(name)}` must be positive. Received: {value}.")
+
+
 def check(options: Options) -> None:
     """Raise a ValueError for options that make no sense."""
-    check_cutoff(options)
-    for name in ("batch_size", "learning_rate", "channels", "blocks"):
-        if not getattr(options, name) > 0:
-            raise ValueError(
-                f"`--{name.replace('_', '-')}` must be positive. Received: "
-                f"{getattr(options, name)}."
-            )
+    require_positive(
+        **{
+            name: getattr(options, name)
+            for name in ("cutoff", "batch_size", "learning_rate", "channels", "blocks")
+        }
+    )
     for name in ("energy_weight", "forces_weight"):
         if not getattr(options, name) >= 0:
             raise ValueError(
-                f"`--{name.replace('_', '-')}` must not be negative. Received: "
+                f"`{flag(name)}` must not be negative. Received: "
                 f"{getattr(options, name)}."
             )
-    if options.minutes is not None and not options.minutes > 0:
-        raise ValueError(f"`--minutes` must be positive. Received: {options.minutes}.")
+    if options.minutes is not None:
+        require_positive(minutes=options.minutes)
     if options.epochs is not None and options.minutes is not None:
         raise ValueError(
             "A run lasts for `--epochs` or for `--minutes`. Received: both. "
@@ -76,11 +95,11 @@ def check_given(given: Mapping[str, Any]) -> None:
     Args:
         given: what a user has asked for, defaults left out.
     """
-    decided = [name for name in FROM_THE_MODEL if name in given]
+    decided = [name for name in _FROM_THE_MODEL if name in given]
     if given.get("baseline") != "adapt" and "size_law" in given:
         decided.append("size_law")
     if given.get("start") is not None and decided:
-        flags = ", ".join(f"`--{name.replace('_', '-')}`" for name in decided)
+        flags = ", ".join(f"`{flag(name)}`" for name in decided)
         raise ValueError(
             "With `--from`, network, cutoff and statistics are those of the model. "
             f"Received: {flags} as well. Leave it out; `--baseline adapt` learns the "

@@ -13,11 +13,11 @@ from tfpes.layers import PESNormalization
 from tfpes.losses import EnergyLoss, ForceLoss
 from tfpes.metrics import EnergyMAE, EnergyRMSE, ForceMAE, ForceRMSE
 from tfpes.models import PaiNN, Potential, SchNet
-from tfpes.runs import print_report
+from tfpes.statistics import Report
 from tfpes.training.options import Options
 
 
-def make_network(options: Options) -> Any:
+def _make_network(options: Options) -> Any:
     """Return a fresh network."""
     networks = {"schnet": SchNet, "painn": PaiNN}
     if options.network not in networks:
@@ -26,6 +26,12 @@ def make_network(options: Options) -> Any:
             f"{options.network!r}."
         )
     return networks[options.network](options.cutoff, options.channels, options.blocks)
+
+
+def print_report(report: Report, console: Console) -> None:
+    """Print the report on the statistics."""
+    console.print()
+    console.print(str(report), markup=False, highlight=False, soft_wrap=True)
 
 
 def new_potential(
@@ -41,7 +47,7 @@ def new_potential(
         console.print(f"Statistics: {options.stats}", highlight=False)
     if normalization.has_report:
         print_report(normalization.report, console)
-    return Potential(make_network(options), normalization)
+    return Potential(_make_network(options), normalization)
 
 
 def continued_potential(

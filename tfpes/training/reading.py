@@ -6,9 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from rich.console import Console
 
-from tfpes.data import Structures
+from tfpes.data import Structures, read_or_load
 from tfpes.elements import join_symbols
-from tfpes.runs import read_set
 from tfpes.training.options import Options
 
 
@@ -49,7 +48,13 @@ def read_parts(options: Options, console: Console) -> dict[str, Structures]:
 def _read_set(
     options: Options, paths: Sequence[str], name: str, console: Console
 ) -> Structures:
-    structures = read_set(options, paths)
+    structures = read_or_load(
+        paths,
+        options.cutoff,
+        energy_key=options.energy_key,
+        forces_key=options.forces_key,
+        stress_key=options.stress_key,
+    )
     isolated = structures.isolated_atoms
     if isolated.all():
         raise ValueError(

@@ -2,18 +2,18 @@
 
 import dataclasses
 import math
-import os
 import pathlib
-import tempfile
 
 from rich.console import Console
 
 from tfpes.data import Structures
 from tfpes.evaluation import evaluate
-from tfpes.files import write_json
+from tfpes.evaluation.pictures import plot_error_by_size
+from tfpes.files import listing, replacing, write_json
 from tfpes.models import Potential
 from tfpes.training.checkpoint import Checkpoint
 from tfpes.training.options import Options
+from tfpes.training.pictures import plot_learning_curves
 
 RESULTS = "metrics.json"
 
@@ -38,27 +38,19 @@ def write_results(
         folder: of the run.
         console: where to print.
     """
-    # matplotlib takes a second to import, and only a finished run needs it.
-    from tfpes.evaluation import pictures as error_pictures
-    from tfpes.training import pictures
-
     model.export(folder / "saved_model")
     test = parts["test"]
     evaluation = evaluate(model, test, batch_size=options.batch_size)
     history = checkpoint.history
     batches = math.ceil(len(parts["train"]) / options.batch_size)
     complete = int(checkpoint.budget.state()["step"]) // batches
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".pictures-") as name:
-        room = pathlib.Path(name)
-        evaluation.plot_parity(room / "parity.png")
-        error_pictures.plot_error_by_size(
-            room / "error_by_size.png", evaluation.comparison
-        )
-        if history.get("loss"):
-            path = room / "learning_curves.png"
-            pictures.plot_learning_curves(path, history, complete)
-        for picture in room.iterdir():
-            os.replace(picture, folder / picture.name)
+    with replacing(folder / "parity.png") as picture:
+        evaluation.plot_parity(picture)
+    with replacing(folder / "error_by_size.png") as picture:
+        plot_error_by_size(picture, evaluation.comparison)
+    if history.get("loss"):
+        with replacing(folder / "learning_curves.png") as picture:
+            plot_learning_curves(picture, history, complete)
     # The last file to be written tells that all are there.
     padding = parts["train"].padding(options.batch_size, shuffle=True)
     write_json(
@@ -75,11 +67,8 @@ def write_results(
     console.print(evaluation.table(f"Errors on {len(test)} test structures"))
     if finished:
         checkpoint.path.unlink(missing_ok=True)
-    console.print(f"\nWritten to {folder}/:", highlight=False)
-    for path in sorted(folder.glob("[!.]*")):
-        console.print(f"  {path.name}", highlight=False)
     console.print(
-        "\nRun it:\n  import tfpes\n"
+        f"\n{listing(folder)}\n\nRun it:\n  import tfpes\n"
         f'  atoms.calc = tfpes.Calculator("{folder / "saved_model"}")',
         highlight=False,
     )

@@ -14,9 +14,9 @@ from rich.console import Console
 
 from tfpes import finetuning
 from tfpes.data import Structures
+from tfpes.files import new_folder
 from tfpes.models import Potential
 from tfpes.models.export import network_cutoff
-from tfpes.runs import choose_folder
 from tfpes.training.checkpoint import Saved
 from tfpes.training.config import read_config, write_config
 from tfpes.training.fit import CHECKPOINT, fit
@@ -31,12 +31,12 @@ from tfpes.training.reading import check_fingerprints, read_parts
 from tfpes.training.results import RESULTS, write_results
 
 
-def train(options: Options, console: Console) -> pathlib.Path:
+def train(options: Options, console: Console | None = None) -> pathlib.Path:
     """Read, adapt, fit, evaluate and write everything.
 
     Args:
         options: what to do.
-        console: where to show progress and results.
+        console: where to show progress and results; None for standard error.
 
     Returns:
         The folder of the run.
@@ -49,8 +49,10 @@ def train(options: Options, console: Console) -> pathlib.Path:
         FloatingPointError: if the loss stops being finite; the best model is kept.
         KeyboardInterrupt: when interrupted, after everything has been written.
     """
+    console = console or Console(stderr=True)
     check(options)
-    folder = choose_folder(options)
+    name = pathlib.Path(options.data[0]).stem
+    folder = new_folder(options.output, options.overwrite, name)
     start = None
     if options.start is not None:
         _protect_start(options.start, folder)
@@ -71,14 +73,14 @@ def train(options: Options, console: Console) -> pathlib.Path:
 
 def resume(
     folder: str | os.PathLike[str],
-    console: Console,
+    console: Console | None = None,
     given: Mapping[str, Any] | None = None,
 ) -> pathlib.Path:
     """Go on with a run that was killed or interrupted, as if nothing had happened.
 
     Args:
         folder: of the run.
-        console: where to show progress and results.
+        console: where to show progress and results; None for standard error.
         given: options that must not contradict those of the run.
 
     Returns:
@@ -91,20 +93,28 @@ def resume(
         FloatingPointError: if the loss stops being finite; the best model is kept.
         KeyboardInterrupt: when interrupted, after everything has been written.
     """
+    console = console or Console(stderr=True)
     folder = pathlib.Path(folder)
     options, fingerprints = read_config(folder, given or {})
     with locked(folder):
-        _go_on(options, fingerprints, folder, console)
+        _refuse_finished(folder)
+        _sweep(folder)
+        if (folder / CHECKPOINT).exists():
+            saved = Saved(folder / CHECKPOINT)
+            parts = read_parts(options, console)
+            model = saved.model()
+        else:
+            # Stopped in its first epoch.
+            saved = None
+            start = options.start and finetuning.load_trained(options.start)
+            model, parts = _begin(options, start or None, console)
+        check_fingerprints(fingerprints, parts, str(folder))
+        compile_potential(model, options)
+        _finish(options, model, parts, folder, saved, console)
     return folder
 
 
-def _go_on(
-    options: Options,
-    fingerprints: dict[str, str],
-    folder: pathlib.Path,
-    console: Console,
-) -> None:
-    """Do what :func:`resume` does, in a folder that is locked."""
+def _refuse_finished(folder: pathlib.Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         if json.loads((folder / RESULTS).read_text(encoding="utf-8"))["finished"]:
             raise ValueError(
@@ -112,21 +122,6 @@ def _go_on(
                 f"'{folder}', which has finished. Start a new run, with `--from "
                 f"{folder}` if it shall begin with what was learned."
             )
-    _sweep(folder)
-    path = folder / CHECKPOINT
-    if path.exists():
-        saved = Saved(path)
-        parts = read_parts(options, console)
-        check_fingerprints(fingerprints, parts, str(folder))
-        model = saved.model()
-    else:
-        # Stopped in its first epoch.
-        saved = None
-        start = options.start and finetuning.load_trained(options.start)
-        model, parts = _begin(options, start or None, console)
-        check_fingerprints(fingerprints, parts, str(folder))
-    compile_potential(model, options)
-    _finish(options, model, parts, folder, saved, console)
 
 
 def _protect_start(start: str, folder: pathlib.Path) -> None:
@@ -152,7 +147,7 @@ def _begin(
 
 def _sweep(folder: pathlib.Path) -> None:
     """Remove what a killed process left unfinished."""
-    for pattern in (".pictures-*", ".saved_model-*", ".*.unfinished.*"):
+    for pattern in (".saved_model-*", ".*.unfinished.*"):
         for path in folder.glob(pattern):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
