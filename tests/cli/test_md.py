@@ -88,18 +88,15 @@ def test_a_trajectory_goes_on(run, model, finished, tmp_path, monkeypatch):
 
 
 def test_npt_approaches_the_pressure(run, model, start, tmp_path):
-    log = {}
-    for pressure in (0.0, 30.0):
-        folder = tmp_path / str(pressure)
-        run(
-            "md", model, start, "--ensemble", "npt", "--pressure", pressure,
-            "--time-step", 2, "--steps", 400, "--temperature", 50, "-o", folder,
-        )  # fmt: skip
-        log[pressure] = read_log(folder)
-        assert np.abs(log[pressure]["drift_meV_per_atom"]).max() < 1.0
-    assert log[30.0]["volume_A3"][-1] < log[0.0]["volume_A3"][-1] - 0.5
-    start_error = abs(log[30.0]["pressure_GPa"][0] - 30.0)
-    assert abs(log[30.0]["pressure_GPa"][-10:].mean() - 30.0) < 0.5 * start_error
+    run(
+        "md", model, start, "--ensemble", "npt", "--pressure", 30,
+        "--time-step", 2, "--steps", 400, "--temperature", 50, "-o", tmp_path / "npt",
+    )  # fmt: skip
+    log = read_log(tmp_path / "npt")
+    assert np.abs(log["drift_meV_per_atom"]).max() < 1.0
+    assert log["volume_A3"][-1] < log["volume_A3"][0] - 0.5
+    start_error = abs(log["pressure_GPa"][0] - 30.0)
+    assert abs(log["pressure_GPa"][-10:].mean() - 30.0) < 0.5 * start_error
 
 
 def test_molecule(run, refuse, model, tmp_path):
