@@ -4,22 +4,28 @@ import io
 import lzma
 import math
 import pathlib
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn
 
 import numpy as np
 from ase import Atoms
 from ase.io import iread
-from ase.io.formats import UnknownFileTypeError
+from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
 from tfpes.data.embedded import EMBEDDED, embedded_path
 from tfpes.data.neighbours import neighbour_list
-from tfpes.data.structures import Structures
+from tfpes.data.sources import Source, iterate
+from tfpes.data.structures import Structures, offsets
 
-Source = str | pathlib.Path | Iterable[str | pathlib.Path] | Iterable[Atoms]
+# Of the columns that are gathered from structures.
+_DTYPES: dict[str, type] = {
+    "positions": np.float32, "atomic_numbers": np.int32, "cell": np.float32,
+    "edge_index": np.int32, "edge_shift": np.int16, "energy": np.float64,
+    "forces": np.float32, "virial": np.float64, "config_type": np.str_,
+}  # fmt: skip
 
 
 def read(
@@ -82,24 +88,9 @@ def read(
         raise ValueError(
             f"`read` needs at least one structure. Received: none in {source!r}."
         )
-    structures = _columns(rows, cutoff)
-    if energy_key is not None and not np.isfinite(structures.energy).any():
-        found = set().union(*(row["names"] for row in rows))
-        if energy_key in found:
-            raise ValueError(
-                "At least one structure needs an energy that is a number. Received: "
-                f"{len(rows)} structures whose {energy_key!r} is NaN or missing. "
-                "Correct the labels, or name others with `energy_key` "
-                "(`--energy-key`)."
-            )
-        known = ", ".join(sorted(found - {"numbers", "positions"})) or "none"
-        raise ValueError(
-            f"At least one structure needs an energy under the name {energy_key!r}. "
-            f"Received: {len(rows)} structures without one; names found: {known}. "
-            "Name the right one with `energy_key` (`--energy-key`), or read "
-            "unlabelled structures with `energy_key=None`."
-        )
-    return structures
+    if energy_key is not None and not any(np.isfinite(row["energy"]) for row in rows):
+        _refuse_unlabelled(rows, energy_key)
+    return _join(rows, cutoff)
 
 
 def load(name: str, cutoff: float = 5.0, *, verbose: bool = False) -> Structures:
@@ -142,98 +133,12 @@ def read_or_load(
     return read(source, cutoff, verbose=verbose, **keys)
 
 
-def iterate(source: Source) -> Iterator[tuple[str, Atoms]]:
-    """Yield each structure with words that name it in a message.
-
-    Raises:
-        FileNotFoundError: if a path does not exist.
-        ValueError: if a file cannot be read.
-    """
-    if isinstance(source, Atoms):
-        raise TypeError(
-            "`read` takes a path, paths, or an iterable of `ase.Atoms`. Received: one "
-            "`Atoms` object. Put it in a list: `read([atoms], ...)`."
-        )
-    if isinstance(source, str | pathlib.Path):
-        source = [source]
-    number = 0
-    for item in source:
-        if isinstance(item, Atoms):
-            yield f"structure {number}", item
-            number += 1
-        elif isinstance(item, str | pathlib.Path):
-            yield from _iterate_file(pathlib.Path(item))
-        else:
-            raise TypeError(
-                "`read` takes a path, paths, or an iterable of `ase.Atoms`. Received "
-                f"an item of type {type(item).__name__}."
-            )
-
-
-def _iterate_file(path: pathlib.Path) -> Iterator[tuple[str, Atoms]]:
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"`read` needs a file that exists. Received: {str(path)!r}. Check the path."
-        )
-    if not path.stat().st_size:
-        raise ValueError(
-            "`read` needs at least one structure. Received: "
-            f"{str(path)!r}, an empty file. Check how it was written."
-        )
-    frames = iread(str(path), ":")
-    number = 0
-    while True:
-        try:
-            atoms = next(frames)
-        except StopIteration:
-            return
-        except UnknownFileTypeError:
-            raise ValueError(
-                f"ASE must recognize the format of a file. Received: {str(path)!r}, "
-                "of no known format. Convert it, for instance to extended XYZ."
-            ) from None
-        except Exception as error:
-            # ASE's parsers raise whatever their first failing line raises.
-            raise ValueError(
-                f"ASE must be able to read a file. Received: {str(path)!r}, which "
-                f"fails after {number} structures: {type(error).__name__}: {error}."
-            ) from error
-        yield f"structure {number} of {path}", atoms
-        number += 1
-
-
-def _results(atoms: Atoms) -> dict[str, Any]:
-    return getattr(atoms.calc, "results", {})
-
-
-def _label(atoms: Atoms, key: str | None, place: str, shape: tuple) -> Any:
-    """Look up a label; NaN of the given shape where there is none."""
-    value = None
-    if key is not None:
-        for holder in (_results(atoms), atoms.info, atoms.arrays):
-            if (value := holder.get(key)) is not None:
-                break
-    if value is None:
-        return np.full(shape, np.nan)
-    try:
-        value = np.asarray(value, dtype=np.float64)
-    except ValueError:
-        raise ValueError(
-            f"Labels must be numbers. Received: {place} with {key} = {value!r}."
-        ) from None
-    if np.isinf(value).any():
-        raise ValueError(
-            f"Labels must be finite, or NaN where they are missing. Received: {place} "
-            f"with an infinite {key}. Correct it or set it to NaN."
-        )
-    return value
-
-
 def _row(
     atoms: Atoms, place: str, cutoff: float, keys: dict[str, str | None]
 ) -> dict[str, Any]:
-    numbers = atoms.numbers
-    if not len(numbers):
+    """Return columns of one structure, and the names of labels that it has."""
+    numbers, count = atoms.numbers, len(atoms)
+    if not count:
         raise ValueError(
             f"A structure needs at least one atom. Received: {place} with none."
         )
@@ -246,69 +151,91 @@ def _row(
         pairs, edge_shift = neighbour_list(atoms, cutoff)
     except ValueError as error:
         raise ValueError(f"{error} In: {place}.") from None
-    energy = _label(atoms, keys["energy"], place, ())
-    forces = _label(atoms, keys["forces"], place, (len(numbers), 3))
-    stress = _label(atoms, keys["stress"], place, (6,))
-    for name, value, shapes in (
-        ("energy", energy, [(), (1,)]),
-        ("forces", forces, [(len(numbers), 3)]),
-        ("stress", stress, [(6,), (3, 3), (9,)]),
-    ):
-        if value.shape not in shapes:
-            raise ValueError(
-                f"The {name} of a structure of {len(numbers)} atoms has the shape "
-                f"{' or '.join(map(str, shapes))}. Received: {value.shape} in {place}."
-            )
+    holders = (getattr(atoms.calc, "results", {}), atoms.info, atoms.arrays)
+
+    def label(name: str, *shapes: tuple[int, ...]) -> NDArray[np.float64]:
+        return _label(holders, keys[name], name, shapes, f"{count} atoms", place)
+
+    energy = label("energy", (), (1,))
+    forces = label("forces", (count, 3))
+    stress = label("stress", (6,), (3, 3), (9,))
+    if stress.shape == (6,):
+        stress = voigt_6_to_full_3x3_stress(stress)
+    # A stress is a derivative per volume: without three periods there is none.
+    volume = atoms.cell.volume if atoms.pbc.all() else np.nan
     return {
         # Energies do not depend on the origin; float32 coordinates far from it would
         # be coarse.
         "positions": atoms.positions - atoms.positions.mean(axis=0),
         "atomic_numbers": numbers,
-        "cell": atoms.cell.array * atoms.pbc[:, None],
-        "pairs": pairs,
+        "cell": atoms.cell.array[None] * atoms.pbc[:, None],
+        "edge_index": pairs,
         "edge_shift": edge_shift,
-        "energy": energy.reshape(()),
+        "energy": energy.reshape(1),
         "forces": forces,
-        # A stress is a derivative per volume: without three periods there is none.
-        "virial": -atoms.cell.volume * _tensor(stress)
-        if atoms.pbc.all()
-        else np.full((3, 3), np.nan),
-        "names": (*_results(atoms), *atoms.info, *atoms.arrays),
-        "config_type": str(atoms.info.get("config_type", "")),
+        "virial": -volume * stress.reshape(1, 3, 3),
+        "config_type": np.array([str(atoms.info.get("config_type", ""))]),
+        "names": set().union(*holders),
     }
 
 
-def _tensor(stress: NDArray) -> NDArray:
-    """Return a stress as 3 × 3; six numbers are ASE's Voigt order."""
-    if stress.shape == (6,):
-        xx, yy, zz, yz, xz, xy = stress
-        return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
-    return stress.reshape(3, 3)
+def _label(
+    holders: Iterable[Mapping[str, Any]],
+    key: str | None,
+    name: str,
+    shapes: tuple[tuple[int, ...], ...],
+    size: str,
+    place: str,
+) -> NDArray[np.float64]:
+    """Look up a label; NaN of the first shape where there is none."""
+    found = [h[key] for h in holders if key is not None and h.get(key) is not None]
+    if not found:
+        return np.full(shapes[0], np.nan)
+    try:
+        value = np.asarray(found[0], dtype=np.float64)
+    except ValueError:
+        raise ValueError(
+            f"Labels must be numbers. Received: {place} with {key} = {found[0]!r}."
+        ) from None
+    if np.isinf(value).any():
+        raise ValueError(
+            f"Labels must be finite, or NaN where they are missing. Received: {place} "
+            f"with an infinite {key}. Correct it or set it to NaN."
+        )
+    if value.shape not in shapes:
+        raise ValueError(
+            f"The {name} of a structure of {size} has the shape "
+            f"{' or '.join(map(str, shapes))}. Received: {value.shape} in {place}."
+        )
+    return value
 
 
-def _columns(rows: list[dict[str, Any]], cutoff: float) -> Structures:
-    def stack(name: str, dtype: Any) -> NDArray:
-        return np.array([row[name] for row in rows], dtype=dtype)
+def _refuse_unlabelled(rows: list[dict[str, Any]], energy_key: str) -> NoReturn:
+    found = set().union(*(row["names"] for row in rows))
+    if energy_key in found:
+        raise ValueError(
+            "At least one structure needs an energy that is a number. Received: "
+            f"{len(rows)} structures whose {energy_key!r} is NaN or missing. Correct "
+            "the labels, or name others with `energy_key` (`--energy-key`)."
+        )
+    known = ", ".join(sorted(found - {"numbers", "positions"})) or "none"
+    raise ValueError(
+        f"At least one structure needs an energy under the name {energy_key!r}. "
+        f"Received: {len(rows)} structures without one; names found: {known}. "
+        "Name the right one with `energy_key` (`--energy-key`), or read "
+        "unlabelled structures with `energy_key=None`."
+    )
 
-    def join(name: str, dtype: Any) -> NDArray:
-        columns = [row[name] for row in rows]
-        return np.concatenate(columns, dtype=dtype, casting="unsafe")
 
-    def offsets(name: str) -> NDArray[np.int64]:
-        counts = [len(row[name]) for row in rows]
-        return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-
+def _join(rows: list[dict[str, Any]], cutoff: float) -> Structures:
+    columns: dict[str, Any] = {
+        name: np.concatenate([row[name] for row in rows], dtype=dtype, casting="unsafe")
+        for name, dtype in _DTYPES.items()
+    }
+    columns["edge_index"] = np.ascontiguousarray(columns["edge_index"].T)
     return Structures(
-        positions=join("positions", np.float32),
-        atomic_numbers=join("atomic_numbers", np.int32),
-        cell=stack("cell", np.float32),
-        edge_index=np.ascontiguousarray(join("pairs", np.int32).T),
-        edge_shift=join("edge_shift", np.int16),
-        energy=stack("energy", np.float64),
-        forces=join("forces", np.float32),
-        virial=stack("virial", np.float64),
-        atom_offsets=offsets("atomic_numbers"),
-        edge_offsets=offsets("pairs"),
-        config_type=np.array([row["config_type"] for row in rows], dtype=np.str_),
+        **columns,
+        atom_offsets=offsets([len(row["positions"]) for row in rows]),
+        edge_offsets=offsets([len(row["edge_shift"]) for row in rows]),
         cutoff=float(cutoff),
     )

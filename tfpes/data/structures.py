@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tfpes.data.packing import Padding, Plan
 from tfpes.data.pipeline import batches
@@ -92,8 +92,8 @@ class Structures:
     def __getitem__(self, index: Any) -> "Structures":
         """Select structures by a slice, an index, an index array or a mask."""
         picked = np.atleast_1d(np.arange(len(self))[index])
-        atoms = _ranges(self.atom_offsets, picked)
-        edges = _ranges(self.edge_offsets, picked)
+        atoms = ranges(self.atom_offsets, picked)
+        edges = ranges(self.edge_offsets, picked)
         return Structures(
             positions=self.positions[atoms],
             atomic_numbers=self.atomic_numbers[atoms],
@@ -103,8 +103,8 @@ class Structures:
             energy=self.energy[picked],
             forces=self.forces[atoms],
             virial=self.virial[picked],
-            atom_offsets=_offsets(self.num_atoms[picked]),
-            edge_offsets=_offsets(self.num_edges[picked]),
+            atom_offsets=offsets(self.num_atoms[picked]),
+            edge_offsets=offsets(self.num_edges[picked]),
             config_type=self.config_type[picked],
             cutoff=self.cutoff,
         )
@@ -207,12 +207,13 @@ class Structures:
         return Plan(self.sizes, batch_size, shuffle, seed=0).padding()
 
 
-def _offsets(counts: NDArray) -> NDArray[np.int64]:
+def offsets(counts: ArrayLike) -> NDArray[np.int64]:
+    """Return where each of so many rows starts, and where the last one ends."""
     return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 
-def _ranges(offsets: NDArray[np.int64], picked: NDArray) -> NDArray[np.int64]:
-    """Concatenate ``arange(offsets[s], offsets[s + 1])`` over the picked s."""
-    counts = np.diff(offsets)[picked]
-    shift = offsets[picked] - _offsets(counts)[:-1]
+def ranges(starts: NDArray[np.int64], picked: NDArray) -> NDArray[np.int64]:
+    """Concatenate ``arange(starts[s], starts[s + 1])`` over the picked s."""
+    counts = np.diff(starts)[picked]
+    shift = starts[picked] - offsets(counts)[:-1]
     return np.arange(counts.sum()) + np.repeat(shift, counts)

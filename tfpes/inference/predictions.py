@@ -12,13 +12,14 @@ from rich.console import Console
 from rich.progress import track
 
 from tfpes.data.packing import balanced_batches
-from tfpes.data.structures import Structures
+from tfpes.data.structures import Structures, ranges
 from tfpes.inference.loading import LoadedPotential
 from tfpes.inference.requirements import require_cutoff, require_elements
 from tfpes.models import Potential
-from tfpes.targets import column
+from tfpes.targets import Tensor, column
 
-_GEOMETRY = ("positions", "cell", "edge_shift")
+Model = Callable[[dict[str, Tensor]], Any]
+"""From inputs to a dict with some of ``energy``, ``forces`` and ``virial``."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,7 +38,7 @@ class Predictions:
 
 
 def predict(
-    model: Any, structures: Structures, batch_size: int = 16, verbose: bool = False
+    model: Model, structures: Structures, batch_size: int = 16, verbose: bool = False
 ) -> Predictions:
     """Evaluate a potential.
 
@@ -60,11 +61,7 @@ def predict(
     dataset = structures.batches(batch_size, labels=())
     require_elements(model, structures)
     run = runner(model)
-    shapes = {
-        "energy": (len(structures),),
-        "forces": structures.positions.shape,
-        "virial": (len(structures), 3, 3),
-    }
+    shapes = _shapes(len(structures), len(structures.positions))
     grouping = balanced_batches(structures.sizes, batch_size)
     found: dict[str, NDArray[np.float64]] = {}
     console = Console(stderr=True)
@@ -78,8 +75,7 @@ def predict(
     )
     for (inputs, _), row in batches:
         picked = row[row >= 0]
-        first = structures.atom_offsets
-        atoms = np.concatenate([np.arange(first[s], first[s + 1]) for s in picked])
+        atoms = ranges(structures.atom_offsets, picked)
         size = len(inputs["cell"]), len(inputs["positions"])
         for key, values in arrays(run(inputs), *size, shapes).items():
             rows = atoms if key == "forces" else picked
@@ -89,19 +85,13 @@ def predict(
     return Predictions(**{key: found.get(key) for key in shapes})
 
 
-def runner(model: Any) -> Callable[[Any], Any]:
+def runner(model: Model) -> Model:
     """Return a function from inputs to outputs, compiled if the model is one."""
-    if isinstance(model, LoadedPotential):
-
-        def run(inputs: dict[str, Any]) -> Any:
-            cast = {key: tf.cast(inputs[key], model.dtype) for key in _GEOMETRY}
-            return model({**inputs, **cast})
-
-        return tf.function(run, jit_compile=True)
+    # XLA compiles once for each shape; of other models the shapes are unknown.
+    if isinstance(model, Potential | LoadedPotential):
+        return tf.function(model, jit_compile=True)
     if isinstance(model, keras.Model):
-        # XLA compiles once for each shape; of other models the shapes are unknown.
-        jit_compile = isinstance(model, Potential) or bool(model.jit_compile)
-        return tf.function(model, jit_compile=jit_compile)
+        return tf.function(model, jit_compile=bool(model.jit_compile))
     return model
 
 
@@ -116,11 +106,7 @@ def arrays(
         num_atoms: A, padding included.
         keys: of the outputs to take.
     """
-    shapes = {
-        "energy": (num_structures,),
-        "forces": (num_atoms, 3),
-        "virial": (num_structures, 3, 3),
-    }
+    shapes = _shapes(num_structures, num_atoms)
     if not isinstance(outputs, dict) or not outputs.keys() & shapes.keys():
         found = sorted(outputs) if isinstance(outputs, dict) else type(outputs).__name__
         raise ValueError(
@@ -131,4 +117,12 @@ def arrays(
         key: column(outputs[key], tf.TensorSpec(shapes[key])).numpy().astype(np.float64)
         for key in keys
         if key in outputs
+    }
+
+
+def _shapes(num_structures: int, num_atoms: int) -> dict[str, tuple[int, ...]]:
+    return {
+        "energy": (num_structures,),
+        "forces": (num_atoms, 3),
+        "virial": (num_structures, 3, 3),
     }

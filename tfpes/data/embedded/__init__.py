@@ -29,8 +29,6 @@ frame, for which LZMA starts again. Unpack the files first, with `lzma.open`.)
 `generate.py` made them; users need not run it.
 """
 
-from __future__ import annotations
-
 import pathlib
 
 __all__ = ["EMBEDDED", "embedded_path"]
@@ -39,16 +37,16 @@ EMBEDDED = ("alloys", "molecules")
 
 
 def embedded_path(name: str) -> pathlib.Path:
-    """Returns the file of the embedded data set `name`.
+    """Return the file of an embedded data set.
 
     Args:
-        name: One of `EMBEDDED`.
+        name: one of ``EMBEDDED``.
 
     Returns:
         The path of an xz-compressed extended XYZ file, which `ase.io.read` reads.
 
     Raises:
-        ValueError: If there is no embedded data set of that name.
+        ValueError: if there is no embedded data set of that name.
     """
     if name not in EMBEDDED:
         known = ", ".join(f"`{n}`" for n in EMBEDDED)
