@@ -6,9 +6,10 @@ import pathlib
 import numpy as np
 
 from tfpes.data import Structures
-from tfpes.elements import by_symbol, join_symbols
+from tfpes.elements import by_symbol
 from tfpes.evaluation import compositions, predict
 from tfpes.inference.loading import load_keras
+from tfpes.inference.requirements import require_cutoff, require_elements
 from tfpes.models import Potential
 from tfpes.statistics import CompositionTable, FitOptions, fit_energy
 
@@ -50,7 +51,7 @@ def refit_baseline(
             "Make a `Potential` of its network and normalization with the reference "
             "energies of the new data."
         )
-    check_structures(model, structures)
+    _require_fit(model, structures)
     normalization = model.normalization
     residual = structures.energy - predict(model, structures, batch_size).energy
     table = CompositionTable()
@@ -93,27 +94,18 @@ def prepare(model: Potential, structures: Structures, baseline: str = "refit") -
     elif baseline == "refit":
         refit_baseline(model, structures)
     else:
-        check_structures(model, structures)
+        _require_fit(model, structures)
 
 
-def check_structures(model: Potential, structures: Structures) -> None:
+def _require_fit(model: Potential, structures: Structures) -> None:
     """Raise a ValueError if a potential cannot say anything of the structures."""
-    cutoff = getattr(model.network, "cutoff", structures.cutoff)
-    if cutoff != structures.cutoff:
-        raise ValueError(
-            "Structures need neighbour lists for the cutoff of the model, "
-            f"{cutoff:g} Å. Received: {structures.cutoff:g} Å. Read them with "
-            f"`cutoff={cutoff:g}`."
-        )
-    known = set(np.flatnonzero(model.normalization.seen.numpy()).tolist())
-    unknown = set(structures.elements.tolist()) - known
-    if unknown:
-        raise ValueError(
-            f"The model was trained on {join_symbols(known)}. Received: structures "
-            f"with {join_symbols(unknown)}. Leave these out, or learn the statistics "
-            "anew (baseline `adapt`): the network then starts untrained on the new "
-            "elements."
-        )
+    require_cutoff(model, structures)
+    require_elements(
+        model,
+        structures,
+        "learn the statistics anew (baseline `adapt`): the network then starts "
+        "untrained on the new elements",
+    )
 
 
 def load_trained(path: str | os.PathLike[str]) -> Potential:

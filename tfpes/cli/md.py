@@ -17,7 +17,7 @@ from rich.console import Console
 
 from tfpes.cli._dynamics import Log, integrate, plot, summarize
 from tfpes.cli.options import Model, Output, Overwrite, Traceback
-from tfpes.data.read import iterate
+from tfpes.data.sources import iterate
 from tfpes.files import new_folder
 from tfpes.inference import Calculator
 from tfpes.training.options import require_positive

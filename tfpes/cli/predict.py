@@ -11,7 +11,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from rich.console import Console
 
 from tfpes.cli.options import Model, Overwrite, Traceback
-from tfpes.data.read import iterate
+from tfpes.data.sources import iterate
 from tfpes.files import new_file, replacing
 from tfpes.inference import Calculator
 from tfpes.training.options import require_positive
