@@ -7,7 +7,7 @@ from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.io import write
 
-from tfpes.data import Structures, load, read, read_or_load
+from tfpes.data import load, read, read_or_load
 
 # More digits than float32 holds, and more than most writers write.
 ENERGY = -123456.78901234567
@@ -146,17 +146,13 @@ def test_missing_labels_are_nan(labelled):
     forces = np.array([[0.0, np.nan, 1.0], [np.nan, np.nan, np.nan]])
     frames = [
         hydrogen(),
-        hydrogen(energy=np.nan),
+        hydrogen(energy=np.array([np.nan])),  # of shape (1,)
         labelled(hydrogen(energy=-1.0), forces=forces),
     ]
     data = read_quietly(frames)
     np.testing.assert_array_equal(data.energy, [np.nan, np.nan, -1.0])
     assert np.isnan(data.forces[:4]).all()
     np.testing.assert_array_equal(data.forces[4:], forces)
-
-
-def test_energy_of_shape_one():
-    assert read_quietly([hydrogen(energy=np.array([-2.0]))]).energy.tolist() == [-2.0]
 
 
 @pytest.mark.parametrize("form", ["voigt", "3x3", "nine"])
@@ -190,16 +186,19 @@ def test_sign_of_the_virial():
     assert (np.diag(virial) < 0).all()
 
 
-def test_verbose_shows_a_counter(path, capsys):
+def test_progress_stays_out_of_the_output(path, capsys):
     read(path, 4.0, verbose=True)
     assert capsys.readouterr().out == ""
 
 
-def test_load_embedded():
-    data = load("alloys", cutoff=3.0)
-    assert isinstance(data, Structures)
-    assert data.cutoff == 3.0
+@pytest.mark.parametrize("source", ["alloys", ["alloys"]])
+def test_a_file_goes_before_an_embedded_set_of_its_name(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = read_or_load(source, 3.0, verbose=False)
+    assert (len(data), data.cutoff) == (800, 3.0)
     assert np.isfinite(data.energy).all()
+    Path("alloys").write_text(XYZ)
+    assert len(read_or_load(source, 3.0, verbose=False)) == 2
 
 
 # -- errors -------------------------------------------------------------------------
@@ -216,31 +215,28 @@ def test_cutoff(path, cutoff):
         read(path, cutoff)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("notes.quux", "Not structures.\n", r"recognize the format.*notes\.quux"),
+        ("cut.xyz", XYZ[: XYZ.rindex("2.0")], r"cut\.xyz', which fails after [01] str"),
+        ("empty.xyz", "", r"empty\.xyz', an empty file"),
+        (
+            "bad.xyz",
+            XYZ.replace("=-13.0", "=inf"),
+            r"structure 1 of .*bad\.xyz with an",
+        ),
+    ],
+)
+def test_bad_file(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read_quietly(tmp_path / name)
+
+
 def test_missing_file(tmp_path):
-    path = tmp_path / "nowhere.xyz"
     with pytest.raises(FileNotFoundError, match=r"that exists. Received: .*nowhere"):
-        read_quietly(path)
-
-
-def test_file_of_no_known_format(tmp_path):
-    path = tmp_path / "notes.quux"
-    path.write_text("Not structures.\n")
-    with pytest.raises(ValueError, match=r"recognize the format.*notes\.quux"):
-        read_quietly(path)
-
-
-def test_damaged_file(tmp_path):
-    path = tmp_path / "cut.xyz"
-    path.write_text(XYZ[: XYZ.rindex("2.0")])
-    with pytest.raises(ValueError, match=r"cut\.xyz', which fails after [01] struct"):
-        read_quietly(path)
-
-
-def test_empty_file(tmp_path):
-    path = tmp_path / "empty.xyz"
-    path.write_text("")
-    with pytest.raises(ValueError, match=r"empty\.xyz', an empty file"):
-        read_quietly(path)
+        read_quietly(tmp_path / "nowhere.xyz")
 
 
 def test_nothing_at_all():
@@ -284,21 +280,20 @@ def test_infinite_label_names_the_structure(key, value, labelled):
         read_quietly([good, good, bad])
 
 
-def test_structure_in_a_file_is_named_with_its_file(tmp_path):
-    path = tmp_path / "bad.xyz"
-    path.write_text(XYZ.replace("energy=-13.0", "energy=inf"))
-    with pytest.raises(ValueError, match=r"structure 1 of .*bad\.xyz with an infinite"):
-        read_quietly(path)
-
-
-def test_zero_atoms():
-    with pytest.raises(ValueError, match=r"at least one atom. Received: structure 1"):
-        read_quietly([hydrogen(energy=0.0), Atoms(info={"energy": 0.0})])
-
-
-def test_unknown_element():
-    with pytest.raises(ValueError, match=r"structure 0 with Z = \[0, 1\]"):
-        read_quietly([Atoms("HX", [[0, 0, 0], [0, 0, 1]])])
+@pytest.mark.parametrize(
+    ("atoms", "message"),
+    [
+        (Atoms(), r"at least one atom\. Received: structure 1"),
+        (Atoms("HX", [[0, 0, 0], [0, 0, 1]]), r"structure 1 with Z = \[0, 1\]"),
+        (hydrogen(energy="unknown"), "structure 1 with energy = 'unknown'"),
+        (Atoms("H2"), r"0\.1 Å apart.* In: structure 1\."),
+        (Atoms("H", [[np.nan, 0, 0]]), r"must be finite.* In: structure 1\."),
+        (Atoms("H", pbc=True), r"needs a lattice vector.* In: structure 1\."),
+    ],
+)
+def test_bad_structure_is_named(atoms, message):
+    with pytest.raises(ValueError, match=message):
+        read_quietly([hydrogen(energy=0.0), atoms])
 
 
 @pytest.mark.parametrize(
@@ -320,35 +315,8 @@ def test_label_of_wrong_shape(key, value):
         read_quietly([atoms])
 
 
-def test_label_that_is_no_number():
-    with pytest.raises(ValueError, match="structure 0 with energy = 'unknown'"):
-        read_quietly([hydrogen(energy="unknown")])
-
-
-@pytest.mark.parametrize(
-    ("atoms", "message"),
-    [
-        (Atoms("H2"), "0.1 Å apart"),
-        (Atoms("H", [[np.nan, 0, 0]]), "must be finite"),
-        (Atoms("H", pbc=True), "needs a lattice vector"),
-        (Atoms("H", cell=[[1, 0, 0], [2, 0, 0], [0, 0, 1]], pbc=True), "a volume"),
-    ],
-)
-def test_bad_geometry_names_the_structure(atoms, message):
-    with pytest.raises(ValueError, match=rf"{message}.* In: structure 1\."):
-        read_quietly([hydrogen(energy=0.0), atoms])
-
-
 def test_energies_that_are_all_nan():
     atoms = Atoms("H2", [[0, 0, 0], [0, 0, 0.8]])
     atoms.info["energy"] = np.nan
     with pytest.raises(ValueError, match="1 structures whose 'energy' is NaN"):
         read([atoms], 5.0, verbose=False)
-
-
-@pytest.mark.parametrize("source", ["alloys", ["alloys"]])
-def test_a_file_goes_before_an_embedded_set_of_its_name(source, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert len(read_or_load(source, 3.0, verbose=False)) == 800
-    Path("alloys").write_text(XYZ)
-    assert len(read_or_load(source, 3.0, verbose=False)) == 2

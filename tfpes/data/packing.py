@@ -102,16 +102,20 @@ class Plan:
     def padding(self) -> Padding:
         """Measure the padding over an epoch."""
         needed = self._needed(self.draw() if self.shuffle else self.fixed)
-        used = self.shapes[np.unique(_shape_of(needed, self.shapes))]
-        atoms, edges = _waste(needed, self.shapes, needed - _EXTRA).tolist()
-        shapes = tuple((a, p, self.num_structures) for a, p in used.tolist())
-        return Padding(shapes, atoms, edges)
+        padded = _padded(needed, self.shapes)
+        shapes = np.unique(padded, axis=0).tolist()
+        waste = 1.0 - (needed - _EXTRA).sum(axis=0) / padded.sum(axis=0)
+        return Padding(
+            tuple((atoms, edges, self.num_structures) for atoms, edges in shapes),
+            *waste.tolist(),
+        )
 
     def _group(self, rng: np.random.Generator) -> NDArray[np.int64]:
         return balanced_batches(self._sizes, self.fixed.shape[1], rng)
 
     def _needed(self, grouping: NDArray[np.int64]) -> NDArray[np.int64]:
-        return _batch_sizes(grouping, self._sizes) + _EXTRA
+        sizes = np.where((grouping >= 0)[..., None], self._sizes[grouping], 0)
+        return sizes.sum(axis=1) + _EXTRA
 
 
 def balanced_batches(
@@ -167,11 +171,6 @@ def balanced_batches(
     return grouping if rng is None else rng.permutation(grouping)
 
 
-def _batch_sizes(batches: NDArray[np.int64], sizes: NDArray) -> NDArray[np.int64]:
-    """Sum the (S, D) sizes over each of the (B, batch_size) batches."""
-    return np.where((batches >= 0)[..., None], sizes[batches], 0).sum(axis=1)
-
-
 def _choose_shapes(needed: NDArray[np.int64]) -> NDArray[np.int64]:
     """Choose few padded shapes that keep the padding small.
 
@@ -192,7 +191,10 @@ def _choose_shapes(needed: NDArray[np.int64]) -> NDArray[np.int64]:
     cost = (largest / largest[-1]).sum(axis=1)
     place = np.arange(len(needed))
     ends = place[-1:]
-    while len(ends) < _MAX_SHAPES and _waste(needed, largest[ends]).max() > _MAX_WASTE:
+    for _ in range(_MAX_SHAPES - 1):
+        padded = _padded(needed, largest[ends])
+        if (needed.sum(axis=0) >= (1 - _MAX_WASTE) * padded.sum(axis=0)).all():
+            break
         # How many batches of the same shape are not larger, times what each saves.
         run = np.searchsorted(ends, place)
         before = place - np.append(-1, ends)[run]
@@ -203,21 +205,6 @@ def _choose_shapes(needed: NDArray[np.int64]) -> NDArray[np.int64]:
     return largest[ends]
 
 
-def _waste(
-    needed: NDArray, shapes: NDArray, real: NDArray | None = None
-) -> NDArray[np.float64]:
-    """Return the fraction of each column that is padding, (D,).
-
-    Args:
-        needed: (B, D) what each batch needs.
-        shapes: (K, D), ascending.
-        real: (B, D) what of it is no padding, by default all.
-    """
-    padded = shapes[_shape_of(needed, shapes)].sum(axis=0)
-    return 1.0 - (needed if real is None else real).sum(axis=0) / padded
-
-
-def _shape_of(needed: NDArray, shapes: NDArray) -> NDArray[np.int64]:
-    """Return, for each batch, the index of the first shape that holds it, (B,)."""
-    fits = (needed[:, None, :] <= shapes[None]).all(axis=2)
-    return fits.argmax(axis=1)
+def _padded(needed: NDArray, shapes: NDArray) -> NDArray[np.int64]:
+    """Return, for each batch, the first of the shapes that holds it, (B, D)."""
+    return shapes[(needed[:, None, :] <= shapes[None]).all(axis=2).argmax(axis=1)]

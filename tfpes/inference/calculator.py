@@ -92,19 +92,16 @@ class Calculator(ASECalculator):
         size = (len(inputs["positions"]), len(inputs["edge_shift"]))
         run = self._run if size in self._sizes else self._run_once
         self._sizes.add(size)
-        outputs = run(inputs)
-        energy = float(outputs["energy"][0])
-        forces = outputs["forces"].numpy()[: len(self.atoms)].astype(np.float64)
+        outputs = {name: value.numpy() for name, value in run(inputs).items()}
+        energy, virial = float(outputs["energy"][0]), outputs["virial"][0]
+        forces = outputs["forces"][: len(self.atoms)].astype(np.float64)
         if not (np.isfinite(energy) and np.isfinite(forces).all()):
             raise FloatingPointError(
                 "Energies and forces must be finite. Received: others, for a structure "
                 f"of {len(self.atoms)} atoms. It is far from what the potential was "
                 "trained on, or the training failed."
             )
-        self.results = {"energy": energy, "free_energy": energy, "forces": forces}
-        if self.atoms.pbc.all():
-            stress = -outputs["virial"][0].numpy() / self.atoms.get_volume()
-            self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
+        self.results = _results(self.atoms, energy, forces, virial)
 
     def predict(
         self, images: Iterable[Atoms], batch_size: int = 16, *, verbose: bool = False
@@ -133,27 +130,18 @@ class Calculator(ASECalculator):
             stress_key=None,
             verbose=verbose,
         )
-        volumes = [a.get_volume() if a.pbc.all() else None for a in images]
         predictions = predict(
             lambda inputs: self._run(self.potential.cast(inputs)),
             structures,
             batch_size,
             verbose,
         )
-        forces = np.split(predictions.forces, structures.atom_offsets[1:-1])
-        results = []
-        for energy, own, virial, volume in zip(
+        columns = (
             predictions.energy.tolist(),
-            forces,
+            np.split(predictions.forces, structures.atom_offsets[1:-1]),
             predictions.virial,
-            volumes,
-            strict=True,
-        ):
-            result = {"energy": energy, "free_energy": energy, "forces": own}
-            if volume is not None:
-                result["stress"] = full_3x3_to_voigt_6_stress(-virial / volume)
-            results.append(result)
-        return results
+        )
+        return list(map(_results, images, *columns))
 
     def _require_elements(self, images: list[Atoms]) -> None:
         counts = [np.bincount(a.numbers, minlength=NUMBER_OF_COLUMNS) for a in images]
@@ -193,3 +181,14 @@ class Calculator(ASECalculator):
             step = 2 ** max(wanted.bit_length() - 4, 0)
             self._room[kind] = -(-wanted // step) * step
         return self._room[kind]
+
+
+def _results(
+    atoms: Atoms, energy: float, forces: NDArray, virial: NDArray
+) -> dict[str, Any]:
+    """Return results as ASE wants them; a stress needs three periods."""
+    results = {"energy": energy, "free_energy": energy, "forces": forces}
+    if atoms.pbc.all():
+        stress = -virial / atoms.get_volume()
+        results["stress"] = full_3x3_to_voigt_6_stress(stress)
+    return results

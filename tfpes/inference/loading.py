@@ -5,7 +5,6 @@ import os
 import pathlib
 import zipfile
 from collections.abc import Callable
-from typing import Any
 
 import keras
 import numpy as np
@@ -22,6 +21,7 @@ from tfpes.models.export import (
     geometry_dtype,
     network_cutoff,
 )
+from tfpes.targets import Tensor
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,7 +30,6 @@ class LoadedPotential:
 
     Attributes:
         cutoff: radius of the neighbour lists, Å.
-        elements: symbols of the elements that it was trained on.
         normalization: with the statistics of the training data.
         dtype: of positions, cells and forces, ``"float32"`` or ``"float64"``.
         function: from inputs to outputs.
@@ -44,16 +43,21 @@ class LoadedPotential:
     """
 
     cutoff: float
-    elements: tuple[str, ...]
     normalization: PESNormalization
     dtype: str
-    function: Callable[[dict[str, Any]], dict[str, Any]]
+    function: Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
-    def __call__(self, inputs: dict[str, Any]) -> dict[str, Any]:
+    @property
+    def elements(self) -> tuple[str, ...]:
+        """Symbols of the elements that it was trained on."""
+        seen = np.flatnonzero(self.normalization.seen.numpy())
+        return tuple(SYMBOLS[number] for number in seen)
+
+    def __call__(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return energies, forces and virials."""
         return self.function(self.cast(inputs))
 
-    def cast(self, inputs: dict[str, Any]) -> dict[str, Any]:
+    def cast(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the inputs with lengths of the right dtype."""
         lengths = {name: tf.cast(inputs[name], self.dtype) for name in LENGTHS}
         return {**inputs, **lengths}
@@ -130,7 +134,6 @@ def _from_keras(model: Potential) -> LoadedPotential:
     model.build()
     return LoadedPotential(
         cutoff=cutoff,
-        elements=_symbols(model.normalization),
         normalization=model.normalization,
         dtype=geometry_dtype(model),
         function=lambda inputs: model.evaluate_inputs(inputs, compute_virial=True),
@@ -146,21 +149,6 @@ def _load_saved_model(path: pathlib.Path) -> LoadedPotential:
             f"A SavedModel must be complete. Received: {str(path)!r}, which TensorFlow "
             f"cannot load ({_summary(error)}). Export the model again."
         ) from error
-    metadata = _metadata(model, path)
-    normalization = PESNormalization()
-    for name in WEIGHTS:
-        getattr(normalization, name).assign(metadata[name])
-    return LoadedPotential(
-        cutoff=float(metadata["cutoff"]),
-        elements=_symbols(normalization),
-        normalization=normalization,
-        dtype=metadata["dtype"].decode(),
-        # A restored function does not keep its variables alive; its model does.
-        function=lambda inputs: model.serve(inputs),
-    )
-
-
-def _metadata(model: Any, path: pathlib.Path) -> dict[str, Any]:
     metadata = {}
     if hasattr(model, "serve") and hasattr(model, "metadata"):
         metadata = {name: value.numpy() for name, value in model.metadata().items()}
@@ -175,12 +163,16 @@ def _metadata(model: Any, path: pathlib.Path) -> dict[str, Any]:
             "A potential is a SavedModel written by `Potential.export`. Received: "
             f"{str(path)!r}, a SavedModel of something else."
         )
-    return metadata
-
-
-def _symbols(normalization: PESNormalization) -> tuple[str, ...]:
-    seen = np.flatnonzero(normalization.seen.numpy())
-    return tuple(SYMBOLS[number] for number in seen)
+    normalization = PESNormalization()
+    for name in WEIGHTS:
+        getattr(normalization, name).assign(metadata[name])
+    return LoadedPotential(
+        cutoff=float(metadata["cutoff"]),
+        normalization=normalization,
+        dtype=metadata["dtype"].decode(),
+        # A restored function does not keep its variables alive; its model does.
+        function=lambda inputs: model.serve(inputs),
+    )
 
 
 def _summary(error: Exception) -> str:
