@@ -76,36 +76,29 @@ def test_atom_alone_has_no_edges():
     assert edge_shift.shape == (0, 3)
 
 
-def test_atoms_on_top_of_each_other():
-    atoms = Atoms("H3", [[0, 0, 0], [2, 0, 0], [2, 0, 0.05]])
-    with pytest.raises(
-        ValueError, match=r"at least 0.1 Å apart. Received: atoms \d and \d at a dist"
-    ):
-        neighbour_list(atoms, 4.0)
-
-
-def test_atom_on_top_of_an_image():
-    atoms = Atoms("H2", [[0, 0, 0], [3.98, 0, 0]], cell=[4, 4, 4], pbc=True)
-    with pytest.raises(ValueError, match=r"distance of 0.02 Å"):
-        neighbour_list(atoms, 3.0)
-
-
 @pytest.mark.parametrize("part", ["positions", "cell"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_positions_and_cell_are_finite(part, value):
     atoms = bulk("Cu")
-    if part == "positions":
-        atoms.positions[0, 1] = value
-    else:
-        atoms.cell[0, 1] = value
+    (atoms.positions if part == "positions" else atoms.cell)[0, 1] = value
     with pytest.raises(ValueError, match="Positions and cell must be finite"):
         neighbour_list(atoms, 4.0)
 
 
-def test_periodic_direction_without_lattice_vector():
-    atoms = Atoms("H2", [[0, 0, 0], [1, 0, 0]], cell=[4, 4, 0], pbc=True)
-    with pytest.raises(ValueError, match="direction needs a lattice vector"):
-        neighbour_list(atoms, 4.0)
+@pytest.mark.parametrize(
+    ("positions", "cell", "message"),
+    [
+        ([[0, 0, 0], [2, 0, 0], [2, 0, 0.05]], None,
+         r"at least 0\.1 Å apart\. Received: atoms \d and \d at a distance of 0\.05 Å"),
+        # On top of an image.
+        ([[0, 0, 0], [3.98, 0, 0]], [4, 4, 4], r"distance of 0\.02 Å"),
+        ([[0, 0, 0], [1, 0, 0]], [4, 4, 0], "direction needs a lattice vector"),
+    ],
+)  # fmt: skip
+def test_geometries_that_make_no_sense(positions, cell, message):
+    atoms = Atoms(f"H{len(positions)}", positions, cell=cell, pbc=cell is not None)
+    with pytest.raises(ValueError, match=message):
+        neighbour_list(atoms, 3.0)
 
 
 def test_lattice_vectors_in_one_plane():

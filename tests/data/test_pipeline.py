@@ -6,6 +6,7 @@ import tensorflow as tf
 from ase import Atoms
 
 from tfpes.data import Padding, read
+from tfpes.models import edge_vectors
 
 SHARED = ("acac_botnet", "mlearn6", "mptrj_random_1k", "nbmotaw_mvl")
 LABELS = ("energy", "forces", "virial")
@@ -100,22 +101,12 @@ def test_content(structures, batch_size, shuffle):
     assert sorted(seen) == sorted(structures.energy)
 
 
-def test_padding_never_counts(structures):
-    for inputs, targets in to_numpy(structures.batches(4, labels=LABELS)):
-        last = len(inputs["cell"]) - 1
+def test_padding_edges_are_beyond_the_cutoff(structures):
+    for inputs, _ in to_numpy(structures.batches(4)):
         padding = inputs["atomic_numbers"] == 0
         assert padding.any()
-        assert (inputs["structure_index"][padding] == last).all()
-        assert not (inputs["structure_index"][~padding] == last).any()
-        assert (np.diff(inputs["structure_index"]) >= 0).all()
-        assert np.isnan(targets["forces"][padding, :3]).all()
-        assert np.isnan(targets["energy"][last, 0])
-        assert not targets["energy"][last, 1:].any()
         i, j = inputs["edge_index"]
-        cell = inputs["cell"][inputs["structure_index"][i]]
-        shift = np.einsum("pa,pac->pc", inputs["edge_shift"], cell)
-        vector = inputs["positions"][j] - inputs["positions"][i] + shift
-        distance = np.linalg.norm(vector, axis=1)
+        distance = np.linalg.norm(edge_vectors(inputs), axis=1)
         np.testing.assert_array_equal(distance > structures.cutoff, padding[i])
         np.testing.assert_array_equal(padding[i], padding[j])
 
@@ -138,13 +129,11 @@ def test_shapes(chains, shuffle):
     assert len(shapes) <= 4
 
 
-def test_shape_is_static_if_there_is_one(structures):
+def test_static_shapes(structures, chains):
     inputs, targets = structures.batches(15).element_spec
     for spec in (*inputs.values(), *targets.values()):
         assert spec.shape.is_fully_defined()
-
-
-def test_number_of_structures_is_always_static(chains):
+    # The number of structures also where there are several shapes.
     inputs, _ = chains.batches(8, shuffle=True).element_spec
     assert inputs["cell"].shape == (9, 3, 3)
 
@@ -213,21 +202,16 @@ def count_padding(dataset):
     return 1 - real / padded, shapes
 
 
-@pytest.mark.parametrize("batch_size", [2, 16])
-def test_report_is_what_is_counted(chains, batch_size):
-    report = chains.padding(batch_size)
-    waste, shapes = count_padding(chains.batches(batch_size))
+@pytest.mark.parametrize(
+    ("batch_size", "shuffle"), [(2, False), (16, False), (8, True)]
+)
+def test_report_is_what_is_counted(chains, batch_size, shuffle):
+    report = chains.padding(batch_size, shuffle)
+    # With shuffle, the report draws the first epoch of seed 0.
+    waste, shapes = count_padding(chains.batches(batch_size, shuffle, seed=0))
     np.testing.assert_allclose([report.atoms, report.edges], waste, atol=1e-12)
     assert set(report.shapes) == shapes
     assert len(report.shapes) == len(shapes)
-
-
-def test_report_with_shuffling(chains):
-    report = chains.padding(8, shuffle=True)
-    # The report draws the first epoch of seed 0.
-    waste, shapes = count_padding(chains.batches(8, shuffle=True, seed=0))
-    np.testing.assert_allclose([report.atoms, report.edges], waste, atol=1e-12)
-    assert set(report.shapes) == shapes
 
 
 def test_report_reads_as_a_line():
@@ -246,17 +230,14 @@ def test_little_waste_on_real_sets(shared, name, shuffle):
     assert len(report.shapes) <= 4
 
 
-def test_empty_set(structures):
-    with pytest.raises(ValueError, match=r"at least one structure. Received: an empty"):
-        structures[:0].batches(4)
-
-
 @pytest.mark.parametrize("batch_size", [0, -1, 2.5])
 def test_batch_size(structures, batch_size):
     with pytest.raises(ValueError, match=f"positive integer. Received: {batch_size}"):
         structures.batches(batch_size)
 
 
-def test_unknown_label(structures):
+def test_what_cannot_be_batched(structures):
+    with pytest.raises(ValueError, match=r"at least one structure. Received: an empty"):
+        structures[:0].batches(4)
     with pytest.raises(ValueError, match=r"must be among .*Received: \('stress',\)"):
         structures.batches(4, labels=("stress",))

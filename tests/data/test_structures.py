@@ -51,15 +51,13 @@ def test_iteration(structures):
     assert energies == structures.energy.tolist()
 
 
-def test_counts(structures, frames):
+def test_counts_and_elements(structures, frames):
     sizes = [len(atoms) for atoms in frames]
-    assert structures.num_atoms.tolist() == sizes
+    assert structures.num_atoms.tolist() == structures.sizes[:, 0].tolist() == sizes
+    assert structures.num_edges.tolist() == structures.sizes[:, 1].tolist()
     assert structures.num_edges.sum() == structures.edge_index.shape[1]
     expected = [i for i, size in enumerate(sizes) for _ in range(size)]
     assert structures.structure_index.tolist() == expected
-
-
-def test_elements(structures, frames):
     expected = sorted({int(z) for atoms in frames for z in atoms.numbers})
     assert structures.elements.tolist() == expected
 
