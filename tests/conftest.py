@@ -1,6 +1,7 @@
 """Fixtures of the whole suite: tolerances, structures, naive references."""
 
 import dataclasses
+import functools
 import os
 from pathlib import Path
 
@@ -16,7 +17,7 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("tfpes")
 
 # What takes longest goes first, so that all workers of pytest-xdist end together.
-LONGEST = ("test_documents", "test_resume", "test_examples", "test_cli")
+LONGEST = ("test_documents", "test_resume", "test_examples", "test_train")
 
 
 def pytest_configure(config):
@@ -71,29 +72,16 @@ def close(tolerance):
 
 
 @pytest.fixture(scope="session")
-def shared_path():
-    """Return a function from the name of a shared data set to its path."""
-
-    def find(name):
-        path = SHARED_DATA / f"{name}.xyz"
-        if not path.exists():
-            pytest.skip(f"{path} is absent: the shared data sets are not distributed")
-        return path
-
-    return find
-
-
-@pytest.fixture(scope="session")
-def shared(shared_path):
+def shared():
     """Return a function that reads a shared data set, once."""
     from tfpes.data import read
 
-    cache = {}
-
+    @functools.cache
     def load(name):
-        if name not in cache:
-            cache[name] = read(shared_path(name), 5.0, verbose=False)
-        return cache[name]
+        path = SHARED_DATA / f"{name}.xyz"
+        if not path.exists():
+            pytest.skip(f"{path} is absent: the shared data sets are not distributed")
+        return read(path, 5.0, verbose=False)
 
     return load
 

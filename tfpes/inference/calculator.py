@@ -87,7 +87,8 @@ class Calculator(ASECalculator):
     ) -> None:
         """Compute all properties; ASE calls this when something has changed."""
         super().calculate(atoms, properties, system_changes)
-        self._require_elements([self.atoms])
+        if "numbers" in system_changes:
+            self._require_elements([self.atoms])
         inputs = self._inputs(self.atoms)
         size = (len(inputs["positions"]), len(inputs["edge_shift"]))
         run = self._run if size in self._sizes else self._run_once

@@ -35,9 +35,9 @@ def require_elements(
     if isinstance(counts, Structures):
         counts = compositions(counts)
     seen = normalization.seen.numpy() > 0
-    strange = counts[:, ~seen].any(axis=1)
-    if strange.any():
-        unknown = np.flatnonzero((counts > 0).any(axis=0) & ~seen)
+    unknown = np.flatnonzero(counts.any(axis=0) & ~seen)
+    if len(unknown):
+        strange = counts[:, unknown].any(axis=1)
         where, number = "", np.count_nonzero(counts.any(axis=1))
         if number > 1:
             where = (
