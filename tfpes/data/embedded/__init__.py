@@ -26,7 +26,7 @@ belong to the geometry in the file. They are shuffled: any prefix is a random su
 `tfpes.data.load` reads them. (So does `ase.io.read`, but slowly: it seeks back at every
 frame, for which LZMA starts again. Unpack the files first, with `lzma.open`.)
 
-`generate.py` made them; users need not run it.
+`benchmarks/embedded/generate.py` made them; users need not run it.
 """
 
 import pathlib
