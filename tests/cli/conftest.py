@@ -41,8 +41,8 @@ def fitted(monkeypatch):
     """
     seen = {}
 
-    def stop(options, model, parts, *rest):
-        seen.update(parts, options=options, model=model)
+    def stop(run, saved):
+        seen.update(run.parts, model=run.model)
         raise FloatingPointError("stopped by the test")
 
     monkeypatch.setattr("tfpes.training.run.fit", stop)

@@ -11,6 +11,7 @@ from rich.console import Console
 from tfpes.callbacks import CosineBudget
 from tfpes.training import Options, pictures
 from tfpes.training import results as results_module
+from tfpes.training.fit import Run
 
 EPOCHS = 4
 HISTORY = {
@@ -66,15 +67,14 @@ def test_an_epoch_cut_by_the_budget(
     checkpoint = types.SimpleNamespace(
         history=HISTORY, budget=budget, report=None, path=tmp_path / "checkpoint.npz"
     )
-    results_module.write_results(
+    run = Run(
         Options(batch_size=4),
         types.SimpleNamespace(export=lambda path: None),
         {"train": structures, "test": structures},
-        checkpoint,
-        True,
         tmp_path,
         Console(quiet=True),
     )
+    results_module.write_results(run, checkpoint, finished=True)
     assert len(curves[0]["training"]) == complete
     assert (tmp_path / "learning_curves.png").stat().st_size > 5000
     # The numbers are all there.

@@ -143,10 +143,10 @@ def test_killed_in_the_first_epoch(stopped, options, monkeypatch):
     """The run begins again, as it began."""
     weights = []
 
-    def fit(options, model, parts, folder, saved, console):
+    def fit(run, saved):
         assert saved is None
-        model.build()
-        weights.append(model.get_weights())
+        run.model.build()
+        weights.append(run.model.get_weights())
         raise Killed
 
     monkeypatch.setattr(run_module, "fit", fit)
@@ -407,7 +407,7 @@ def test_killed_at_random_moments(uninterrupted, options, tmp_path, monkeypatch)
     Saved(folder / CHECKPOINT)
     fitted = []
     monkeypatch.setattr(
-        run_module, "write_results", lambda *arguments: fitted.append(arguments[3])
+        run_module, "write_results", lambda *arguments: fitted.append(arguments[1])
     )
     resume(folder)
     assert fitted[0].history == history(uninterrupted / "run")

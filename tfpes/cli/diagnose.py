@@ -8,18 +8,8 @@ import typer
 from ase.io import iread
 from rich.console import Console
 
-from tfpes.cli.options import (
-    DEFAULT_DATA,
-    OUT,
-    BatchSize,
-    Cutoff,
-    Data,
-    EnergyKey,
-    ForcesKey,
-    Overwrite,
-    StressKey,
-    Traceback,
-)
+from tfpes.cli import options
+from tfpes.cli.options import of_output
 from tfpes.data import Structures, read_or_load
 from tfpes.diagnostics import diagnose, to_html
 from tfpes.files import new_file, replacing
@@ -28,7 +18,7 @@ from tfpes.training.options import require_positive
 
 
 def diagnose_command(
-    data: Data = None,
+    data: options.Data = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -36,29 +26,28 @@ def diagnose_command(
             "run of 'tfpes train', or a SavedModel. Its cutoff is taken."
         ),
     ] = None,
-    cutoff: Cutoff = 5.0,
-    energy_key: EnergyKey = "energy",
-    forces_key: ForcesKey = "forces",
-    stress_key: StressKey = "stress",
-    batch_size: BatchSize = 16,
+    cutoff: options.Cutoff = 5.0,
+    energy_key: options.EnergyKey = "energy",
+    forces_key: options.ForcesKey = "forces",
+    stress_key: options.StressKey = "stress",
+    batch_size: options.BatchSize = 16,
     output: Annotated[
         str | None,
-        typer.Option(
+        of_output(
             "--output",
             "-o",
             help="Page to write, *.html.  [default: DATA-diagnosis.html]",
-            rich_help_panel=OUT,
         ),
     ] = None,
-    overwrite: Overwrite = False,
-    traceback: Traceback = False,
+    overwrite: options.Overwrite = False,
+    traceback: options.Traceback = False,
 ) -> None:
     """Write a page on a data set: statistics, loss weights, outliers and advice.
 
     One HTML file with its pictures inside. With --model, the errors of a potential too.
     """
     console = Console()
-    data = data or DEFAULT_DATA
+    data = data or options.DEFAULT_DATA
     path = output or f"{pathlib.Path(data[0]).stem}-diagnosis.html"
     if pathlib.Path(path).suffix.lower() not in (".html", ".htm"):
         raise ValueError(

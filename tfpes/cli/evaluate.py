@@ -6,16 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tfpes.cli.options import (
-    BatchSize,
-    EnergyKey,
-    ForcesKey,
-    Model,
-    Output,
-    Overwrite,
-    StressKey,
-    Traceback,
-)
+from tfpes.cli import options
 from tfpes.data import read_or_load
 from tfpes.evaluation import evaluate
 from tfpes.files import listing, new_folder
@@ -23,7 +14,7 @@ from tfpes.inference import load_potential
 
 
 def evaluate_command(
-    model: Model,
+    model: options.Model,
     data: Annotated[
         list[str],
         typer.Argument(
@@ -31,13 +22,13 @@ def evaluate_command(
             "'molecules' or 'alloys'."
         ),
     ],
-    energy_key: EnergyKey = "energy",
-    forces_key: ForcesKey = "forces",
-    stress_key: StressKey = "stress",
-    batch_size: BatchSize = 16,
-    output: Output = None,
-    overwrite: Overwrite = False,
-    traceback: Traceback = False,
+    energy_key: options.EnergyKey = "energy",
+    forces_key: options.ForcesKey = "forces",
+    stress_key: options.StressKey = "stress",
+    batch_size: options.BatchSize = 16,
+    output: options.Output = None,
+    overwrite: options.Overwrite = False,
+    traceback: options.Traceback = False,
 ) -> None:
     """Compare a potential with labels: overall, by size, element and config_type.
 

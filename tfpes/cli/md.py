@@ -15,8 +15,8 @@ from ase.md.velocitydistribution import Stationary, thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 from rich.console import Console
 
+from tfpes.cli import options
 from tfpes.cli._dynamics import Log, integrate, plot, summarize
-from tfpes.cli.options import Model, Output, Overwrite, Traceback
 from tfpes.data.sources import iterate
 from tfpes.files import new_folder
 from tfpes.inference import Calculator
@@ -26,7 +26,7 @@ _ENSEMBLES = ("nve", "nvt", "npt")
 
 
 def md_command(
-    model: Model,
+    model: options.Model,
     start: Annotated[
         str,
         typer.Argument(
@@ -50,9 +50,9 @@ def md_command(
     seed: Annotated[
         int, typer.Option(help="Of the velocities and the thermostat.")
     ] = 0,
-    output: Output = None,
-    overwrite: Overwrite = False,
-    traceback: Traceback = False,
+    output: options.Output = None,
+    overwrite: options.Overwrite = False,
+    traceback: options.Traceback = False,
 ) -> None:
     """Run molecular dynamics with a potential."""
     if ensemble not in _ENSEMBLES:

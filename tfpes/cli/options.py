@@ -1,15 +1,17 @@
 """Options that several commands share, and how errors are shown."""
 
+import functools
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from typer.core import TyperCommand
 
-DATA = "Data and splitting"
-STATISTICS = "Statistics"
-FIT = "Training"
-OUT = "Output"
+# Options by the panel of the help that shows them.
+of_data = functools.partial(typer.Option, rich_help_panel="Data and splitting")
+of_statistics = functools.partial(typer.Option, rich_help_panel="Statistics")
+of_fit = functools.partial(typer.Option, rich_help_panel="Training")
+of_output = functools.partial(typer.Option, rich_help_panel="Output")
 
 Model = Annotated[
     str,
@@ -25,45 +27,25 @@ Data = Annotated[
     ),
 ]
 DEFAULT_DATA = ["molecules"]
-Cutoff = Annotated[
-    float, typer.Option(help="Radius of neighbour lists, Å.", rich_help_panel=DATA)
-]
-EnergyKey = Annotated[
-    str, typer.Option(help="Name of the energies.", rich_help_panel=DATA)
-]
-ForcesKey = Annotated[
-    str, typer.Option(help="Name of the forces.", rich_help_panel=DATA)
-]
-StressKey = Annotated[
-    str, typer.Option(help="Name of the stress.", rich_help_panel=DATA)
-]
-BatchSize = Annotated[
-    int, typer.Option(min=1, help="Structures in a batch.", rich_help_panel=DATA)
-]
+Cutoff = Annotated[float, of_data(help="Radius of neighbour lists, Å.")]
+EnergyKey = Annotated[str, of_data(help="Name of the energies.")]
+ForcesKey = Annotated[str, of_data(help="Name of the forces.")]
+StressKey = Annotated[str, of_data(help="Name of the stress.")]
+BatchSize = Annotated[int, of_data(min=1, help="Structures in a batch.")]
 SizeLaw = Annotated[
     str,
-    typer.Option(
-        help="independent, collective or auto (see the statistics page).",
-        rich_help_panel=STATISTICS,
-    ),
+    of_statistics(help="independent, collective or auto (see the statistics page)."),
 ]
 Output = Annotated[
     str | None,
-    typer.Option(
+    of_output(
         "--output",
         "-o",
         help="Folder of the results.  [default: a new one in runs/]",
-        rich_help_panel=OUT,
     ),
 ]
-Overwrite = Annotated[
-    bool,
-    typer.Option("--overwrite", help="Replace results.", rich_help_panel=OUT),
-]
-Traceback = Annotated[
-    bool,
-    typer.Option("--traceback", help="Show where an error arose.", rich_help_panel=OUT),
-]
+Overwrite = Annotated[bool, of_output("--overwrite", help="Replace results.")]
+Traceback = Annotated[bool, of_output("--traceback", help="Show where an error arose.")]
 
 
 class Command(TyperCommand):

@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from rich.console import Console
 
-from tfpes.cli.options import Model, Overwrite, Traceback
+from tfpes.cli import options
 from tfpes.data.sources import iterate
 from tfpes.files import new_file, replacing
 from tfpes.inference import Calculator
@@ -18,7 +18,7 @@ from tfpes.training.options import require_positive
 
 
 def predict_command(
-    model: Model,
+    model: options.Model,
     data: Annotated[
         list[str], typer.Argument(help="Files of structures that ASE reads.")
     ],
@@ -26,8 +26,8 @@ def predict_command(
         str, typer.Option("--output", "-o", help="Extended XYZ file, *.xyz.")
     ],
     batch_size: Annotated[int, typer.Option(help="Structures in a batch.")] = 16,
-    overwrite: Overwrite = False,
-    traceback: Traceback = False,
+    overwrite: options.Overwrite = False,
+    traceback: options.Traceback = False,
 ) -> None:
     """Write structures with the energies, forces and stresses of a potential.
 

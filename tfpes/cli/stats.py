@@ -4,23 +4,10 @@ import pathlib
 from typing import Annotated
 
 import numpy as np
-import typer
 from rich.console import Console
 
-from tfpes.cli.options import (
-    DEFAULT_DATA,
-    OUT,
-    STATISTICS,
-    Cutoff,
-    Data,
-    EnergyKey,
-    ForcesKey,
-    Output,
-    Overwrite,
-    SizeLaw,
-    StressKey,
-    Traceback,
-)
+from tfpes.cli import options
+from tfpes.cli.options import of_output, of_statistics
 from tfpes.data import read_or_load
 from tfpes.diagnostics.statistics_pictures import plot_statistics
 from tfpes.files import listing, new_file, new_folder, write_json
@@ -30,34 +17,27 @@ from tfpes.training.potential import print_report
 
 
 def stats_command(
-    data: Data = None,
-    cutoff: Cutoff = 5.0,
-    energy_key: EnergyKey = "energy",
-    forces_key: ForcesKey = "forces",
-    stress_key: StressKey = "stress",
-    size_law: SizeLaw = "auto",
+    data: options.Data = None,
+    cutoff: options.Cutoff = 5.0,
+    energy_key: options.EnergyKey = "energy",
+    forces_key: options.ForcesKey = "forces",
+    stress_key: options.StressKey = "stress",
+    size_law: options.SizeLaw = "auto",
     robust: Annotated[
         bool,
-        typer.Option(
-            "--robust",
-            help="Pull outliers in to 2.5 standard deviations.",
-            rich_help_panel=STATISTICS,
-        ),
+        of_statistics("--robust", help="Pull outliers in to 2.5 standard deviations."),
     ] = False,
     save: Annotated[
         str | None,
-        typer.Option(
-            help="File for the statistics (JSON), for 'tfpes train --stats'.",
-            rich_help_panel=OUT,
-        ),
+        of_output(help="File for the statistics (JSON), for 'tfpes train --stats'."),
     ] = None,
-    output: Output = None,
-    overwrite: Overwrite = False,
-    traceback: Traceback = False,
+    output: options.Output = None,
+    overwrite: options.Overwrite = False,
+    traceback: options.Traceback = False,
 ) -> None:
     """Estimate the statistics of a data set, report on them and draw them."""
     console = Console()
-    data = data or DEFAULT_DATA
+    data = data or options.DEFAULT_DATA
     require_positive(cutoff=cutoff)
     file = None if save is None else new_file(save, overwrite, "--save")
     folder = new_folder(output, overwrite, f"{pathlib.Path(data[0]).stem}-stats")
@@ -76,7 +56,7 @@ def stats_command(
         if not np.isnan(getattr(structures, name)).all()
     )
     normalization.adapt(structures.batches(64, labels=present))
-    print_report(normalization.report, console)
+    print_report(normalization, console)
 
     # Only now, when nothing is wrong with the data.
     folder.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tfpes.callbacks import BestModel, CosineBudget
 from tfpes.files import replacing
 
-FORMAT_VERSION = 1
+_FORMAT_VERSION = 1
 # The rest of the time is for training.
 _SHARE_OF_TIME = 0.05
 
@@ -75,7 +75,7 @@ class Checkpoint(keras.callbacks.Callback):
         # The run compiles it again.
         model.pop("compile_config", None)
         state = {
-            "format_version": FORMAT_VERSION,
+            "format_version": _FORMAT_VERSION,
             "model": model,
             "epoch": self.epoch,
             "trained": self.trained,
@@ -144,9 +144,9 @@ class Saved:
                 f"A checkpoint must be complete. Received: '{path}', which is damaged "
                 f"({error}). Delete it to start the run again from its first epoch."
             ) from error
-        if version > FORMAT_VERSION:
+        if version > _FORMAT_VERSION:
             raise ValueError(
-                f"This version reads checkpoints up to format {FORMAT_VERSION}. "
+                f"This version reads checkpoints up to format {_FORMAT_VERSION}. "
                 f"Received: '{path}' of format {version}. Update tfpes."
             )
 

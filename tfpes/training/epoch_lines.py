@@ -30,8 +30,7 @@ class EpochLines(keras.callbacks.Callback):
         self.console = console
         self.total_epochs = total_epochs
         self._start = 0.0
-        self._progress: Progress | None = None
-        self._task: Any = None
+        self._progress = Progress(disable=True)
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Print the heading."""
@@ -45,8 +44,6 @@ class EpochLines(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Start a bar, in a terminal."""
-        if not self.console.is_terminal:
-            return
         total = "" if self.total_epochs is None else f"/{self.total_epochs}"
         self._progress = Progress(
             TextColumn(f"epoch {epoch + 1}{total}"),
@@ -56,15 +53,15 @@ class EpochLines(keras.callbacks.Callback):
             TextColumn("loss {task.fields[loss]}"),
             console=self.console,
             transient=True,
+            disable=not self.console.is_terminal,
         )
         self._task = self._progress.add_task("", total=self.params["steps"], loss="-")
         self._progress.start()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Advance the bar."""
-        if self._progress is not None:
-            loss = f"{(logs or {}).get('loss', float('nan')):.4f}"
-            self._progress.update(self._task, completed=batch + 1, loss=loss)
+        loss = f"{(logs or {}).get('loss', float('nan')):.4f}"
+        self._progress.update(self._task, completed=batch + 1, loss=loss)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Print the line."""
@@ -80,6 +77,4 @@ class EpochLines(keras.callbacks.Callback):
 
     def close(self) -> None:
         """Remove the bar."""
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
+        self._progress.stop()

@@ -1,5 +1,6 @@
 """The fit of a run, from its first or from a later epoch."""
 
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -19,61 +20,61 @@ CHECKPOINT = "checkpoint.npz"
 """Is there until a run has finished."""
 
 
-def fit(
-    options: Options,
-    model: Potential,
-    parts: dict[str, Structures],
-    folder: pathlib.Path,
-    saved: Saved | None,
-    console: Console,
-) -> tuple[Checkpoint, bool]:
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run that can begin, or go on.
+
+    Attributes:
+        options: what it was told.
+        model: to train, compiled.
+        parts: the structures to train on, to validate and to test with.
+        folder: of its files.
+        console: where to show progress and results.
+    """
+
+    options: Options
+    model: Potential
+    parts: dict[str, Structures]
+    folder: pathlib.Path
+    console: Console
+
+
+def fit(run: Run, saved: Saved | None) -> tuple[Checkpoint, bool]:
     """Fit, leave the best model in memory and on disk.
 
     Args:
-        options: of the run.
-        model: compiled.
-        parts: of the data.
-        folder: of the run.
+        run: whose model is fitted.
         saved: to go on from.
-        console: where to show progress.
 
     Returns:
         The state at the end, and whether the run was interrupted.
     """
-    normalization = model.normalization
+    normalization = run.model.normalization
     report = normalization.report.as_dict() if normalization.has_report else None
-    best = BestModel(folder / "model.keras")
-    budget = CosineBudget(options.learning_rate, **options.budget)
-    checkpoint = Checkpoint(folder / CHECKPOINT, best, budget, report)
+    best = BestModel(run.folder / "model.keras")
+    budget = CosineBudget(run.options.learning_rate, **run.options.budget)
+    checkpoint = Checkpoint(run.folder / CHECKPOINT, best, budget, report)
     for callback in (best, checkpoint):
-        callback.set_model(model)
+        callback.set_model(run.model)
     if saved is not None:
         checkpoint.restore(saved)
-        console.print(f"\nGoing on after epoch {checkpoint.epoch}.")
-    interrupted = False
-    if not checkpoint.trained:
-        interrupted = _run_epochs(options, model, parts, budget, checkpoint, console)
+        run.console.print(f"\nGoing on after epoch {checkpoint.epoch}.")
+    interrupted = not checkpoint.trained and _run_epochs(run, checkpoint)
     if best.best_epoch is None:
         # Interrupted in the first epoch: what was learned is the latest.
-        save_model(model, best.path)
+        save_model(run.model, best.path)
     best.write()
     best.restore()
-    console.print(f"\nBest epoch: {(best.best_epoch or 0) + 1}.")
+    run.console.print(f"\nBest epoch: {(best.best_epoch or 0) + 1}.")
     return checkpoint, interrupted
 
 
-def _run_epochs(
-    options: Options,
-    model: Potential,
-    parts: dict[str, Structures],
-    budget: CosineBudget,
-    checkpoint: Checkpoint,
-    console: Console,
-) -> bool:
+def _run_epochs(run: Run, checkpoint: Checkpoint) -> bool:
     """Run the epochs that are left, and return whether they were interrupted."""
-    lines = EpochLines(console, options.epochs)
+    options, parts = run.options, run.parts
+    lines = EpochLines(run.console, options.epochs)
     ((unit, number),) = options.budget.items()
-    console.print(
+    run.console.print(
         f"\nTraining for {number:g} {unit} (the first step is compiled, which takes a "
         "while). Ctrl-C stops and keeps what was learned.\n"
     )
@@ -82,9 +83,9 @@ def _run_epochs(
     tell = keras.callbacks.LambdaCallback(
         on_epoch_begin=lambda number, logs: epoch.assign(number)
     )
-    callbacks: list[Any] = [tell, budget, StopOnNaN(), checkpoint.best, lines]
+    callbacks: list[Any] = [tell, checkpoint.budget, StopOnNaN(), checkpoint.best]
     try:
-        model.fit(
+        run.model.fit(
             parts["train"].batches(
                 options.batch_size, shuffle=True, seed=options.seed, epoch=epoch
             ),
@@ -94,11 +95,11 @@ def _run_epochs(
             epochs=options.epochs or 10**9,
             shuffle=False,
             verbose=0,
-            callbacks=[*callbacks, checkpoint],
+            callbacks=[*callbacks, lines, checkpoint],
         )
     except KeyboardInterrupt:
         lines.close()
-        console.print("Interrupted: evaluating the best model so far.")
+        run.console.print("Interrupted: evaluating the best model so far.")
         return True
     except FloatingPointError:
         checkpoint.best.write()

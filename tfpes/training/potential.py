@@ -13,7 +13,6 @@ from tfpes.layers import PESNormalization
 from tfpes.losses import EnergyLoss, ForceLoss
 from tfpes.metrics import EnergyMAE, EnergyRMSE, ForceMAE, ForceRMSE
 from tfpes.models import PaiNN, Potential, SchNet
-from tfpes.statistics import Report
 from tfpes.training.options import Options
 
 
@@ -28,10 +27,11 @@ def _make_network(options: Options) -> Any:
     return networks[options.network](options.cutoff, options.channels, options.blocks)
 
 
-def print_report(report: Report, console: Console) -> None:
-    """Print the report on the statistics."""
-    console.print()
-    console.print(str(report), markup=False, highlight=False, soft_wrap=True)
+def print_report(normalization: PESNormalization, console: Console) -> None:
+    """Print the report on the statistics, if there is one."""
+    if normalization.has_report:
+        report = f"\n{normalization.report}"
+        console.print(report, markup=False, highlight=False, soft_wrap=True)
 
 
 def new_potential(
@@ -45,8 +45,7 @@ def new_potential(
         normalization = PESNormalization.from_json(options.stats)
         _check_statistics(options, normalization, structures)
         console.print(f"Statistics: {options.stats}", highlight=False)
-    if normalization.has_report:
-        print_report(normalization.report, console)
+    print_report(normalization, console)
     return Potential(_make_network(options), normalization)
 
 
@@ -60,8 +59,7 @@ def continued_potential(
         normalization.size_law = options.size_law
     finetuning.prepare(model, structures, options.baseline)
     console.print(f"Model: {options.start}, baseline: {options.baseline}")
-    if normalization.has_report:
-        print_report(normalization.report, console)
+    print_report(normalization, console)
     shift = normalization.energy_mean.numpy() - before
     moved = ", ".join(
         f"{SYMBOLS[number]} {shift[number]:+.4f}"

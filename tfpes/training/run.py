@@ -19,7 +19,7 @@ from tfpes.models import Potential
 from tfpes.models.export import network_cutoff
 from tfpes.training.checkpoint import Saved
 from tfpes.training.config import read_config, write_config
-from tfpes.training.fit import CHECKPOINT, fit
+from tfpes.training.fit import CHECKPOINT, Run, fit
 from tfpes.training.lock import locked
 from tfpes.training.options import Options, check
 from tfpes.training.potential import (
@@ -67,7 +67,7 @@ def train(options: Options, console: Console | None = None) -> pathlib.Path:
             # Of a run that is overwritten.
             (folder / name).unlink(missing_ok=True)
         write_config(folder, options, parts)
-        _finish(options, model, parts, folder, None, console)
+        _finish(Run(options, model, parts, folder, console), None)
     return folder
 
 
@@ -110,7 +110,7 @@ def resume(
             model, parts = _begin(options, start or None, console)
         check_fingerprints(fingerprints, parts, str(folder))
         compile_potential(model, options)
-        _finish(options, model, parts, folder, saved, console)
+        _finish(Run(options, model, parts, folder, console), saved)
     return folder
 
 
@@ -152,18 +152,11 @@ def _sweep(folder: pathlib.Path) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _finish(
-    options: Options,
-    model: Potential,
-    parts: dict[str, Structures],
-    folder: pathlib.Path,
-    saved: Saved | None,
-    console: Console,
-) -> None:
+def _finish(run: Run, saved: Saved | None) -> None:
     """Do all that comes after reading."""
-    padding = parts["train"].padding(options.batch_size, shuffle=True)
-    console.print(f"Batches: {padding}")
-    checkpoint, interrupted = fit(options, model, parts, folder, saved, console)
-    write_results(options, model, parts, checkpoint, not interrupted, folder, console)
+    padding = run.parts["train"].padding(run.options.batch_size, shuffle=True)
+    run.console.print(f"Batches: {padding}")
+    checkpoint, interrupted = fit(run, saved)
+    write_results(run, checkpoint, not interrupted)
     if interrupted:
         raise KeyboardInterrupt
