@@ -132,14 +132,6 @@ def test_training_uses_the_statistics(refuse, train, stats, tmp_path, fitted):
     assert options["stats"] == str(stats)
 
 
-def test_a_whole_run(run, train, stats, tmp_path, without_xla):
-    content = json.loads(stats.read_text()) | {"report": None}
-    stats.write_text(json.dumps(content))
-    run(*train, "--epochs", 1, "--channels", 4, "--blocks", 1)
-    metrics = json.loads((tmp_path / "out/metrics.json").read_text())
-    assert metrics["statistics"] is None
-
-
 @pytest.mark.parametrize("law", ["auto", "collective"])
 def test_the_size_law_is_that_of_the_file(refuse, train, tmp_path, fitted, law):
     """Also the default one, if asked for."""

@@ -114,13 +114,6 @@ def test_default_folder_is_a_new_one_each_time(
     assert not any((tmp_path / "runs/data-1").iterdir())
 
 
-def test_fewer_structures_than_a_batch(run, frames, tmp_path, without_xla):
-    ase.io.write(tmp_path / "few.xyz", frames[:8:2])
-    out = tmp_path / "out"
-    run("train", tmp_path / "few.xyz", "-o", out, *QUICK[:-1], "64", "--overwrite")
-    assert (out / "metrics.json").is_file()
-
-
 def test_energies_under_another_name(refuse, frames, tmp_path, fitted):
     renamed = []
     for atoms in frames:
@@ -224,16 +217,27 @@ def test_nan_loss_stops_and_names_the_batch(refuse, data, tmp_path, without_xla)
 
 
 def test_interrupt_keeps_what_was_learned(
-    run, data, tmp_path, monkeypatch, without_xla
+    run, frames, tmp_path, monkeypatch, without_xla
 ):
+    """Here with fewer structures than a batch, and statistics without a report."""
+    data, stats, out = (tmp_path / name for name in ("few.xyz", "stats.json", "out"))
+    ase.io.write(data, frames[:8:2])
+    norm = tfpes.layers.PESNormalization()
+    norm.adapt(tfpes.data.read(data, 5.0, verbose=False).batches(8))
+    norm.to_json(stats)
+    stats.write_text(json.dumps(json.loads(stats.read_text()) | {"report": None}))
+
     def interrupt(self, epoch, logs=None):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(EpochLines, "on_epoch_end", interrupt)
-    run("train", data, "-o", tmp_path / "out", *QUICK, code=130)
-    assert {path.name for path in (tmp_path / "out").iterdir()} >= {
+    arguments = ["train", data, "--stats", stats, "-o", out, *QUICK[:-1], 64]
+    result = run(*arguments, code=130)
+    assert "--resume" in result.output
+    assert {path.name for path in out.iterdir()} >= {
         "model.keras", "saved_model", "metrics.json", "parity.png",
     }  # fmt: skip
+    assert json.loads((out / "metrics.json").read_text())["statistics"] is None
 
 
 @pytest.mark.parametrize(
