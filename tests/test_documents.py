@@ -14,12 +14,7 @@ import pytest
 import tfpes
 
 ROOT = pathlib.Path(__file__).parents[1]
-MODULES = [
-    module.name
-    for module in pkgutil.walk_packages(tfpes.__path__, "tfpes.")
-    # The scripts that made the embedded data need an extra.
-    if ".generate" not in module.name
-]
+MODULES = [m.name for m in pkgutil.walk_packages(tfpes.__path__, "tfpes.")]
 
 
 @pytest.mark.parametrize("name", MODULES)

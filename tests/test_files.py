@@ -1,0 +1,54 @@
+import json
+import pathlib
+
+import pytest
+
+from tfpes.files import listing, new_file, new_folder, replacing, write_json
+
+
+def test_a_file_is_replaced_as_a_whole(tmp_path):
+    path = tmp_path / "x.json"
+    write_json(path, {"Å": 1.0})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"Å": 1.0}
+
+    def break_off():
+        with replacing(path) as unfinished:
+            assert unfinished.suffix == ".json"
+            unfinished.write_text("half of")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        break_off()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, float("nan"))
+    assert json.loads(path.read_text(encoding="utf-8")) == {"Å": 1.0}
+    assert [file.name for file in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_new_file(tmp_path):
+    path = tmp_path / "x"
+    assert new_file(str(path), overwrite=False) == path
+    path.touch()
+    assert new_file(str(path), overwrite=True) == path
+    with pytest.raises(FileExistsError, match=r"`--save` must be a new file.*--over"):
+        new_file(str(path), overwrite=False, option="--save")
+    with pytest.raises(FileExistsError, match="`--output` must be the name of a file"):
+        new_file(str(tmp_path), overwrite=True)
+
+
+def test_new_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number in (1, 2):
+        folder = new_folder(None, False, "cu")
+        assert str(folder) == f"runs/cu-{number}"
+        folder.mkdir(parents=True)
+    assert new_folder("runs/cu-1", False, "cu") == pathlib.Path("runs/cu-1")
+    (folder / "b").touch()
+    (folder / "a").touch()
+    (folder / ".lock").touch()
+    assert listing(folder) == "Written to runs/cu-2/:\n  a\n  b"
+    assert new_folder("runs/cu-2", True, "cu") == folder
+    with pytest.raises(FileExistsError, match=r"new or empty folder.*'runs/cu-2'"):
+        new_folder("runs/cu-2", False, "cu")
+    with pytest.raises(FileExistsError, match=r"must be a folder.*a file"):
+        new_folder("runs/cu-2/a", True, "cu")
