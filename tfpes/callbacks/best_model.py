@@ -46,15 +46,15 @@ class BestModel(keras.callbacks.Callback):
         self._pending = False
         self._last_write = float("-inf")
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Compare with the best."""
-        value = (logs or {}).get(self.monitor)
-        if value is None:
+        logs = logs or {}
+        if self.monitor not in logs:
             raise ValueError(
                 f"`monitor` must be a key of the logs. Received: {self.monitor!r}; "
-                f"keys: {sorted(logs or {})}. Pass `validation_data` to `fit`."
+                f"keys: {sorted(logs)}. Pass `validation_data` to `fit`."
             )
-        value, losses = self._weighted(float(value), logs or {})
+        value, losses = self._weighted(float(logs[self.monitor]), logs)
         if value < self.best:
             self.best, self.best_epoch = value, epoch
             self._losses = losses
@@ -67,11 +67,8 @@ class BestModel(keras.callbacks.Callback):
         self, value: float, logs: dict[str, float]
     ) -> tuple[float, dict[str, float]]:
         """Return the value to compare, after weighting the best one like it."""
-        weights = {
-            key: logs[f"{key}_weight"]
-            for key in (name.removesuffix("_weight") for name in logs)
-            if f"{key}_weight" in logs and f"val_{key}_loss" in logs
-        }
+        keys = [n.removesuffix("_weight") for n in logs if n.endswith("_weight")]
+        weights = {k: logs[f"{k}_weight"] for k in keys if f"val_{k}_loss" in logs}
         if self.monitor != "val_loss" or not weights:
             return value, {}
         if self._losses:

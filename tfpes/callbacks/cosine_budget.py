@@ -2,7 +2,6 @@
 
 import math
 import time
-from typing import Any
 
 import keras
 
@@ -75,7 +74,7 @@ class CosineBudget(keras.callbacks.Callback):
         self._step, self._seconds_before = int(state["step"]), state["seconds"]
         self._start = None
 
-    def on_train_begin(self, logs: Any = None) -> None:
+    def on_train_begin(self, logs: dict | None = None) -> None:
         """Start the clock."""
         if self._start is not None:
             # Trained before, and not to go on from there.
@@ -83,14 +82,14 @@ class CosineBudget(keras.callbacks.Callback):
         self._start = time.monotonic()
         self._steps_per_epoch = self.params.get("steps")
 
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         """Set the learning rate."""
         cosine = 0.5 * (1.0 + math.cos(math.pi * min(self.progress, 1.0)))
         fraction = self.final_fraction + (1.0 - self.final_fraction) * cosine
         fraction *= min((self._step + 1) / (self.warmup_steps + 1), 1.0)
         self.model.optimizer.learning_rate = self.learning_rate * fraction
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Count, and stop at the end of the budget."""
         self._step += 1
         if self.progress >= 1.0:

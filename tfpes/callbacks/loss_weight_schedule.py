@@ -82,12 +82,12 @@ class LossWeightSchedule(keras.callbacks.Callback):
             values[key] = value
         return values
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Set the weights."""
         for key, value in self(epoch).items():
             self._variables[key].assign(value)
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Check that the step reads the weights."""
         idle = [key for key, weight in self._variables.items() if not weight.was_read]
         if idle:
@@ -98,7 +98,7 @@ class LossWeightSchedule(keras.callbacks.Callback):
                 "`compile`, and leave out keys without a loss."
             )
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Log the weights."""
         if logs is not None:
             logs.update({f"{key}_weight": v for key, v in self(epoch).items()})

@@ -16,9 +16,6 @@ def linear(start: float, end: float, epochs: int) -> Schedule:
         end: w(epochs), and of all later epochs.
         epochs: that it takes.
 
-    Returns:
-        A function of the epoch.
-
     Raises:
         ValueError: unless ``epochs`` is positive.
 
@@ -27,11 +24,7 @@ def linear(start: float, end: float, epochs: int) -> Schedule:
         [1.0, 2.0, 5.0, 5.0]
     """
     _check_epochs(epochs)
-
-    def value(epoch: int) -> float:
-        return start + (end - start) * min(epoch / epochs, 1.0)
-
-    return value
+    return lambda epoch: start + (end - start) * min(epoch / epochs, 1.0)
 
 
 def exponential(start: float, end: float, epochs: int) -> Schedule:
@@ -43,9 +36,6 @@ def exponential(start: float, end: float, epochs: int) -> Schedule:
         start: w(0), positive.
         end: w(epochs), and of all later epochs, positive.
         epochs: that it takes.
-
-    Returns:
-        A function of the epoch.
 
     Raises:
         ValueError: unless all are positive.
@@ -60,11 +50,7 @@ def exponential(start: float, end: float, epochs: int) -> Schedule:
             "`exponential` goes from one positive number to another. Received: "
             f"start={start}, end={end}. Use `linear` or `step` for a weight of 0."
         )
-
-    def value(epoch: int) -> float:
-        return start * (end / start) ** min(epoch / epochs, 1.0)
-
-    return value
+    return lambda epoch: start * (end / start) ** min(epoch / epochs, 1.0)
 
 
 def step(values: Mapping[int, float]) -> Schedule:
@@ -72,9 +58,6 @@ def step(values: Mapping[int, float]) -> Schedule:
 
     Args:
         values: from the epoch at which it begins to the constant; one begins at 0.
-
-    Returns:
-        A function of the epoch.
 
     Raises:
         ValueError: if nothing is said of epoch 0.
@@ -89,11 +72,7 @@ def step(values: Mapping[int, float]) -> Schedule:
             "`step` takes the first epoch of each value, from epoch 0 on. Received: "
             f"{steps}. Add a value for epoch 0."
         )
-
-    def value(epoch: int) -> float:
-        return float(steps[max(begin for begin in steps if begin <= epoch)])
-
-    return value
+    return lambda epoch: float(steps[max(e for e in steps if e <= epoch)])
 
 
 def _check_epochs(epochs: int) -> None:

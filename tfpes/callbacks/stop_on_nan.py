@@ -1,7 +1,6 @@
 """Stopping when the loss is not a number."""
 
 import math
-from typing import Any
 
 import keras
 
@@ -18,11 +17,11 @@ class StopOnNaN(keras.callbacks.Callback):
         super().__init__()
         self._epoch = 0
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Remember the epoch."""
         self._epoch = epoch
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Check the loss."""
         loss = (logs or {}).get("loss", 0.0)
         if not math.isfinite(loss):

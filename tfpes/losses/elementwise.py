@@ -1,5 +1,6 @@
 """Metrics of standardized labels and predictions."""
 
+import functools
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -10,28 +11,11 @@ Metric = Callable[[Tensor, Tensor], Tensor]
 """An element-wise function of (standardized_true, standardized_pred)."""
 
 
-def _squared(true: Tensor, pred: Tensor) -> Tensor:
-    """``e²`` with ``e = p - t``."""
-    return tf.math.squared_difference(pred, true)
-
-
-def _absolute(true: Tensor, pred: Tensor) -> Tensor:
-    """``|e|`` with ``e = p - t``."""
-    return tf.abs(pred - true)
-
-
-def _huber(delta: float) -> Metric:
-    """``e²/2`` for ``|e| = |p - t| <= δ``, else ``δ (|e| - δ/2)``.
-
-    The parameter δ counts standard deviations of the labels.
-    """
-
-    def error(true: Tensor, pred: Tensor) -> Tensor:
-        size = tf.abs(pred - true)
-        inner = tf.minimum(size, delta)
-        return inner * (size - 0.5 * inner)
-
-    return error
+def _huber(true: Tensor, pred: Tensor, delta: float) -> Tensor:
+    """``e²/2`` for ``|e| = |p - t| <= δ``, else ``δ (|e| - δ/2)``."""
+    size = tf.abs(pred - true)
+    inner = tf.minimum(size, delta)
+    return inner * (size - 0.5 * inner)
 
 
 def _log_cosh(true: Tensor, pred: Tensor) -> Tensor:
@@ -55,7 +39,6 @@ def _l2(true: Tensor, pred: Tensor) -> Tensor:
 
 
 NAMES = ("mse", "mae", "huber", "log_cosh")
-_VECTOR_NAMES = (*NAMES, "l2")
 
 
 def resolve(metric: str | Metric, delta: float, vectors: bool = False) -> Metric:
@@ -80,13 +63,13 @@ def resolve(metric: str | Metric, delta: float, vectors: bool = False) -> Metric
             f"`delta` must be positive (standard deviations). Received: {delta}."
         )
     functions = {
-        "mse": _squared,
-        "mae": _absolute,
-        "huber": _huber(delta),
+        "mse": tf.math.squared_difference,
+        "mae": lambda true, pred: tf.abs(pred - true),
+        "huber": functools.partial(_huber, delta=delta),
         "log_cosh": _log_cosh,
         "l2": _l2,
     }
-    names = _VECTOR_NAMES if vectors else NAMES
+    names = (*NAMES, "l2") if vectors else NAMES
     if metric not in names:
         hint = " Of single numbers, 'l2' is 'mae'." if metric == "l2" else ""
         raise ValueError(

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfpes.layers import PESNormalization
 from tfpes.losses.elementwise import Metric
 from tfpes.losses.standardized_loss import StandardizedLoss
-from tfpes.targets import Tensor, row_weights, split_atom_target
+from tfpes.targets import Tensor, split_atom_target
 
 _AVERAGES = ("atoms", "structures")
 
@@ -147,10 +147,6 @@ class ForceLoss(StandardizedLoss):
             )
         self.average = average
 
-    def weights(self, y_true: Tensor, sample_weight: Tensor) -> Tensor:
-        """Return one weight per atom, (A,)."""
-        return row_weights(sample_weight, y_true, self.average == "structures")
-
     def groups(self, y_true: Tensor, *sums: Tensor) -> tuple[Tensor, ...]:
         """Average within each structure first, if asked for."""
         if self.average == "atoms":
@@ -160,12 +156,9 @@ class ForceLoss(StandardizedLoss):
         # structures that have atoms come first.
         index = split_atom_target(tf.convert_to_tensor(y_true))[2]
         size = index.shape[0] or tf.size(index)
-        error, weight, count = tf.unstack(
-            tf.math.unsorted_segment_sum(
-                tf.stack(sums, axis=1), tf.minimum(index, size - 1), size
-            ),
-            axis=1,
-        )
+        index = tf.minimum(index, size - 1)
+        sums = tf.math.unsorted_segment_sum(tf.stack(sums, axis=1), index, size)
+        error, weight, count = tf.unstack(sums, axis=1)
         return (
             tf.math.divide_no_nan(error, count),
             tf.math.divide_no_nan(weight, count),
@@ -187,14 +180,9 @@ class VirialLoss(StandardizedLoss):
     number per structure, the Frobenius norm ``‖W'_pred - W'_true‖``, which does not
     depend on the orientation of the structure.
 
-    Args:
-        normalization: the adapted :class:`tfpes.layers.PESNormalization`.
-        metric: as for :class:`ForceLoss`.
-        delta: of ``"huber"``, in standard deviations.
-        reduction: as for :class:`EnergyLoss`; what is counted are components
-            (structures for ``"l2"``).
-        name: of the loss; ``"virial_loss"``.
-        dtype: of the reduction; float64.
+    Arguments are those of :class:`EnergyLoss`, with a metric as for
+    :class:`ForceLoss`; a reduction counts components (structures for ``"l2"``). The
+    name is ``"virial_loss"``.
 
     Call arguments:
         y_true: (S, 9 + 119) float64 from ``tfpes.targets.structure_target``.

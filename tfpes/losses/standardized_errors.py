@@ -4,12 +4,7 @@ import tensorflow as tf
 
 from tfpes.layers import PESNormalization
 from tfpes.losses.elementwise import Metric, resolve
-from tfpes.targets import (
-    Tensor,
-    labelled,
-    split_atom_target,
-    split_structure_target,
-)
+from tfpes.targets import Tensor, labelled, split_atom_target, split_structure_target
 
 
 def energy_error(
@@ -66,21 +61,13 @@ def force_error(
 ) -> tuple[Tensor, Tensor]:
     """Return the metric of the standardized forces on each atom.
 
-    ``metric(F'_true, F'_pred)`` with ``F'_i = F_i / η_z``.
-
-    Args:
-        normalization: with the statistics.
-        y_true: (A, 3 + 2), see :mod:`tfpes.targets`.
-        y_pred: (A, 3) or (A, 3, 1), eV/Å.
-        metric: as for :class:`tfpes.losses.ForceLoss`.
-        delta: of ``"huber"``, in standard deviations.
+    ``metric(F'_true, F'_pred)`` with ``F'_i = F_i / η_z``. Arguments are those of
+    :func:`energy_error`, with ``y_true`` (A, 3 + 2), ``y_pred`` (A, 3) or (A, 3, 1) in
+    eV/Å, and a metric as for :class:`tfpes.losses.ForceLoss`.
 
     Returns:
         The errors (A, 3), 0 where there is no label, and where there is one (A, 3)
         bool; (A, 1) both for ``"l2"``, over the components that have a label.
-
-    Raises:
-        ValueError: for shapes that do not fit, or an unknown metric.
     """
     forces, atomic_numbers, _ = split_atom_target(tf.convert_to_tensor(y_true))
     true, pred, present = labelled(forces, y_pred)
@@ -97,27 +84,17 @@ def virial_error(
 ) -> tuple[Tensor, Tensor]:
     """Return the metric of the standardized virial of each structure.
 
-    ``metric(W'_true, W'_pred)`` with ``W' = W / √(Σ n_z τ_z²)``.
-
-    Args:
-        normalization: with the statistics.
-        y_true: (S, 9 + 119), see :mod:`tfpes.targets`.
-        y_pred: (S, 3, 3) or (S, 3, 3, 1), eV.
-        metric: as for :class:`tfpes.losses.VirialLoss`.
-        delta: of ``"huber"``, in standard deviations.
+    ``metric(W'_true, W'_pred)`` with ``W' = W / √(Σ n_z τ_z²)``. Arguments are those of
+    :func:`energy_error`, with ``y_true`` (S, 9 + 119), ``y_pred`` (S, 3, 3) or
+    (S, 3, 3, 1) in eV, and a metric as for :class:`tfpes.losses.VirialLoss`.
 
     Returns:
         The errors (S, 9) float64, row by row, 0 where there is no label, and where
         there is one (S, 9) bool; (S, 1) both for ``"l2"``, the Frobenius norm over the
         components that have a label.
-
-    Raises:
-        ValueError: for shapes that do not fit, or an unknown metric.
     """
     virial, composition = split_structure_target(tf.cast(y_true, tf.float64), "virial")
-    true, pred, present = (
-        tf.reshape(part, (-1, 9)) for part in labelled(virial, y_pred)
-    )
+    true, pred, present = (tf.reshape(x, (-1, 9)) for x in labelled(virial, y_pred))
     scale = normalization.virial_scale_of(composition)[:, None]
     return _vector_error(true / scale, pred / scale, present, metric, delta)
 

@@ -21,6 +21,7 @@ class StandardizedLoss(keras.losses.Loss):
     """
 
     key = ""
+    average = ""
 
     def __init__(
         self,
@@ -49,10 +50,6 @@ class StandardizedLoss(keras.losses.Loss):
         return ERRORS[self.key](
             self.normalization, y_true, y_pred, self.metric, self.delta
         )
-
-    def weights(self, y_true: Tensor, sample_weight: Tensor) -> Tensor:
-        """Return one weight per row of the target, (rows,)."""
-        return row_weights(sample_weight, y_true)
 
     def groups(self, y_true: Tensor, *sums: Tensor) -> tuple[Tensor, ...]:
         """Change what is averaged: sums of errors, weights and labels of rows."""
@@ -98,14 +95,13 @@ class StandardizedLoss(keras.losses.Loss):
     ) -> tuple[Tensor, ...]:
         """Return sums of weighted errors, of weights and of labels of each row."""
         self.normalization.require_adapted(self.key)
-        error, count = (
-            tf.cast(part, self.dtype) for part in self.errors(y_true, y_pred)
-        )
+        error, count = (tf.cast(x, self.dtype) for x in self.errors(y_true, y_pred))
         if error.shape.rank > 1:
             error, count = tf.reduce_sum(error, axis=1), tf.reduce_sum(count, axis=1)
         weight = count
         if sample_weight is not None:
-            factor = self.weights(y_true, sample_weight)
+            by_structure = self.average == "structures"
+            factor = row_weights(sample_weight, y_true, or_structures=by_structure)
             # The weight of a row without labels may be anything, NaN included.
             factor = tf.where(count > 0, tf.cast(factor, self.dtype), 0.0)
             error, weight = factor * error, factor * count
@@ -113,21 +109,15 @@ class StandardizedLoss(keras.losses.Loss):
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments."""
-        return {
-            **super().get_config(),
-            "normalization": keras.saving.serialize_keras_object(self.normalization),
-            "metric": self.metric
-            if isinstance(self.metric, str)
-            else keras.saving.serialize_keras_object(self.metric),
-            "delta": self.delta,
-            "dtype": self.dtype,
-        }
+        config = {**super().get_config(), "delta": self.delta, "dtype": self.dtype}
+        for part in ("normalization", "metric"):
+            config[part] = keras.saving.serialize_keras_object(getattr(self, part))
+        return config
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "StandardizedLoss":
         """Make a loss from what :meth:`get_config` returned."""
         config = dict(config)
         for part in ("normalization", "metric"):
-            if isinstance(config[part], dict):
-                config[part] = keras.saving.deserialize_keras_object(config[part])
+            config[part] = keras.saving.deserialize_keras_object(config[part])
         return cls(**config)

@@ -6,12 +6,7 @@ weights where they are compiled as ``weighted_metrics``.
 
 from tfpes.metrics.forces import ForceCosine, ForceMAE, ForceRMSE, MaxForceError
 from tfpes.metrics.standardized import StandardizedRMSE
-from tfpes.metrics.structure_errors import (
-    EnergyMAE,
-    EnergyRMSE,
-    VirialMAE,
-    VirialRMSE,
-)
+from tfpes.metrics.structure_errors import EnergyMAE, EnergyRMSE, VirialMAE, VirialRMSE
 from tfpes.metrics.within_thresholds import EFwT
 
 __all__ = [

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfpes.elements import SYMBOLS, atomic_number
-from tfpes.metrics.mean_metric import MeanError, MeanMetric
+from tfpes.metrics.mean_metric import MeanMetric
 from tfpes.targets import Tensor, labelled, row_weights, split_atom_target
 
 COSINE_THRESHOLD = 1e-3
@@ -35,16 +35,10 @@ def force_cosines(
 ) -> tuple[Tensor, Tensor]:
     """Return ``F_i,pred · F_i,true / (‖F_i,pred‖ ‖F_i,true‖)``.
 
-    Args:
-        y_true: (A, 3 + 2) float32 from ``tfpes.targets.atom_target``.
-        y_pred: (A, 3) or (A, 3, 1), eV/Å.
-        threshold: of the norms, eV/Å; see :class:`ForceCosine`.
+    Arguments are those of :func:`force_errors`, and the threshold of both norms, eV/Å.
 
     Returns:
         The cosines (A,), 0 where there is none, and where there is one.
-
-    Raises:
-        ValueError: for shapes that do not fit.
     """
     true, pred, present = _labelled_forces(y_true, y_pred)
     norms = tf.norm(true, axis=1), tf.norm(pred, axis=1)
@@ -60,7 +54,7 @@ def _labelled_forces(y_true: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor, Te
     return labelled(split_atom_target(tf.convert_to_tensor(y_true))[0], y_pred)
 
 
-class _ForceError(MeanError):
+class _ForceError(MeanMetric):
     def __init__(
         self,
         element: str | int | None = None,
@@ -75,14 +69,14 @@ class _ForceError(MeanError):
             stem = f"{stem}_{self.element}"
         super().__init__(name or stem, dtype)
 
-    def errors(self, y_true: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor]:
-        """Return errors and where labels of the element are, both (A, 3)."""
+    def values(self, y_true: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor]:
+        """Return absolute errors or their squares, and where labels are, (A, 3)."""
         error, present = force_errors(y_true, y_pred)
         if self.element is not None:
             atomic_numbers = split_atom_target(y_true)[1]
             present &= (atomic_numbers == SYMBOLS.index(self.element))[:, None]
             error = tf.where(present, error, 0.0)
-        return error, present
+        return error**2 if self.root else tf.abs(error), present
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments."""
@@ -201,8 +195,7 @@ class MaxForceError(keras.metrics.Metric):
             weight = row_weights(sample_weight, y_true, or_structures=True)
             square = tf.where(weight != 0, square, 0.0)
         # XLA's maximum loses a NaN; a sum keeps it. Without atoms it is -inf.
-        total = tf.reduce_sum(square)
-        found = tf.maximum(tf.reduce_max(square), 0.0)
+        found, total = tf.maximum(tf.reduce_max(square), 0.0), tf.reduce_sum(square)
         found = tf.where(tf.math.is_nan(total), total, found)
         found = tf.sqrt(tf.cast(found, self.dtype))
         before = tf.convert_to_tensor(self.largest)
@@ -212,7 +205,3 @@ class MaxForceError(keras.metrics.Metric):
     def result(self) -> Tensor:
         """Return the largest error so far; 0 without labels."""
         return tf.convert_to_tensor(self.largest)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments."""
-        return {"name": self.name, "dtype": self.dtype}

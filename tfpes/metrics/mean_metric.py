@@ -1,7 +1,5 @@
 """The base of the metrics that are means over labels: sums and counts."""
 
-from typing import Any
-
 import keras
 import tensorflow as tf
 
@@ -11,8 +9,8 @@ from tfpes.targets import Tensor, row_weights
 class MeanMetric(keras.metrics.Metric):
     """The mean over all batches of what :meth:`values` returns, or its root.
 
-    Sums and counts are float64, and there is one division at the end: the result does
-    not depend on how the data are divided into batches.
+    Sums and counts are float64, and divided once, at the end: the result does not
+    depend on how the data are divided into batches.
     """
 
     root = False
@@ -37,12 +35,7 @@ class MeanMetric(keras.metrics.Metric):
     def update_state(
         self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
     ) -> None:
-        """Add a batch.
-
-        Args:
-            y_true: the packed target, see :mod:`tfpes.targets`.
-            y_pred: the prediction.
-            sample_weight: as the class describes, or None.
+        """Add a batch: a packed target, predictions, and weights of rows or None.
 
         Raises:
             ValueError: for shapes that do not fit.
@@ -66,20 +59,3 @@ class MeanMetric(keras.metrics.Metric):
             tf.convert_to_tensor(self.total), tf.convert_to_tensor(self.count)
         )
         return tf.sqrt(mean) if self.root else mean
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments."""
-        return {"name": self.name, "dtype": self.dtype}
-
-
-class MeanError(MeanMetric):
-    """The mean of absolute errors, or the root of the mean of their squares."""
-
-    def errors(self, y_true: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor]:
-        """Return errors, 0 where there is no label, and where there is one."""
-        raise NotImplementedError
-
-    def values(self, y_true: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor]:
-        """Return absolute errors or their squares, and where labels are."""
-        error, present = self.errors(y_true, y_pred)
-        return error**2 if self.root else tf.abs(error), present

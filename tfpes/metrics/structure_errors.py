@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfpes.metrics.mean_metric import MeanError
+from tfpes.metrics.mean_metric import MeanMetric
 from tfpes.targets import Tensor, labelled, split_structure_target
 
 
@@ -31,18 +31,10 @@ def energy_errors(
 def virial_errors(
     y_true: Tensor, y_pred: Tensor, per_atom: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """Return ``(W_sab,pred - W_sab,true) / N_s``.
+    """Return ``(W_sab,pred - W_sab,true) / N_s``, like :func:`energy_errors`.
 
-    Args:
-        y_true: (S, 9 + 119) float64 from ``tfpes.targets.structure_target``.
-        y_pred: (S, 3, 3) or (S, 3, 3, 1), eV.
-        per_atom: divide by the number of atoms N_s.
-
-    Returns:
-        The errors (S, 3, 3) float64, 0 where there is no label, and where there is one.
-
-    Raises:
-        ValueError: for shapes that do not fit.
+    Arguments are as well, with ``y_true`` (S, 9 + 119) and ``y_pred`` (S, 3, 3) or
+    (S, 3, 3, 1) in eV. Both results are (S, 3, 3).
     """
     return _errors("virial", y_true, y_pred, per_atom)
 
@@ -60,7 +52,7 @@ def _errors(
     return error, present
 
 
-class _StructureError(MeanError):
+class _StructureError(MeanMetric):
     key = "energy"
 
     def __init__(
@@ -70,9 +62,10 @@ class _StructureError(MeanError):
         super().__init__(name or ("rmse" if self.root else "mae"), dtype)
         self.per_atom = bool(per_atom)
 
-    def errors(self, y_true: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor]:
-        """Return errors and where labels are."""
-        return _errors(self.key, y_true, y_pred, self.per_atom)
+    def values(self, y_true: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor]:
+        """Return absolute errors or their squares, and where labels are."""
+        error, present = _errors(self.key, y_true, y_pred, self.per_atom)
+        return error**2 if self.root else tf.abs(error), present
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments."""

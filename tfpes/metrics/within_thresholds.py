@@ -22,18 +22,10 @@ def within_thresholds(
 ) -> tuple[Tensor, Tensor]:
     """Return whether energy and forces of each structure are within thresholds.
 
-    Args:
-        y_true: packed targets with the keys ``energy`` and ``forces``.
-        y_pred: predictions with these keys.
-        energy_threshold: eV.
-        force_threshold: eV/Å.
+    Arguments are those of :class:`EFwT`.
 
     Returns:
-        Which structures are right, and which count: those that have an energy and at
-        least one force component. Both are (S,) bool.
-
-    Raises:
-        ValueError: for shapes that do not fit.
+        Which structures are right, and which count; both (S,) bool.
     """
     error, present = energy_errors(y_true["energy"], y_pred["energy"], per_atom=False)
     right = tf.abs(error) < energy_threshold
@@ -111,11 +103,6 @@ class EFwT(MeanMetric):
         sample_weight: Tensor | dict[str, Tensor] | None = None,
     ) -> None:
         """Add a batch.
-
-        Args:
-            y_true: packed targets, with ``energy`` and ``forces``.
-            y_pred: predictions, with ``energy`` and ``forces``.
-            sample_weight: (S,), a dict with such an entry ``energy``, or None.
 
         Raises:
             TypeError: if targets and predictions are not dicts with both keys.
