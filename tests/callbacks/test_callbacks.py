@@ -1,15 +1,11 @@
-import io
 import math
-import re
 import time
 
 import keras
 import numpy as np
 import pytest
-from rich.console import Console
 
 from tfpes.callbacks import BestModel, CosineBudget, StopOnNaN
-from tfpes.training.epoch_lines import EpochLines
 
 
 @pytest.fixture
@@ -134,16 +130,3 @@ def test_nan_names_epoch_and_batch(model):
     with pytest.raises(FloatingPointError, match="epoch 1, batch 3"):
         model.fit(X, labels, batch_size=8, shuffle=False, verbose=0,
                   callbacks=[StopOnNaN()])  # fmt: skip
-
-
-# -- EpochLines ---------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("terminal", [True, False])
-def test_a_line_for_each_epoch(model, terminal):
-    text = io.StringIO()
-    console = Console(file=text, force_terminal=terminal, width=100)
-    fit(model, EpochLines(console, 4))
-    for epoch in range(1, 5):
-        assert re.search(rf"(^|\D){epoch} +\d+\.\d +\d", text.getvalue(), re.MULTILINE)
-    assert terminal == ("batches" in text.getvalue())

@@ -1,7 +1,9 @@
 """Batches, and every metric with its definition in plain float64 Python."""
 
 import dataclasses
+import json
 from collections.abc import Callable
+from functools import partial
 
 import keras
 import numpy as np
@@ -30,6 +32,11 @@ class Case:
     rows: Callable
     finish: Callable = float
 
+    @property
+    def kind(self):
+        """Forces are float32, all else is float64."""
+        return "float32" if self.key == "forces" else "float64"
+
 
 def per_atom(error, row):
     return error / max(row[-119:].sum(), 1.0)
@@ -37,6 +44,10 @@ def per_atom(error, row):
 
 def spread(row, values):
     return np.sqrt(sum(row[-119 + z] * value for z, value in values.items()))
+
+
+def virial_scale(row):
+    return spread(row, {z: value**2 for z, value in VIRIAL.items()})
 
 
 def energy_scale(row):
@@ -88,67 +99,45 @@ def norm():
 
 
 def _cases():
-    from tfpes.metrics import (
-        EnergyMAE,
-        EnergyRMSE,
-        ForceCosine,
-        ForceMAE,
-        ForceRMSE,
-        StandardizedRMSE,
-        VirialMAE,
-        VirialRMSE,
-    )
-
     cases = {}
     for name, mae, rmse, width, scale in (
-        ("energy", EnergyMAE, EnergyRMSE, 1, energy_scale),
-        ("virial", VirialMAE, VirialRMSE, 9, lambda r: spread(r, squares(VIRIAL))),
+        ("energy", metrics.EnergyMAE, metrics.EnergyRMSE, 1, energy_scale),
+        ("virial", metrics.VirialMAE, metrics.VirialRMSE, 9, virial_scale),
     ):
-        cases |= {
-            f"{name}-mae": Case(name, mae, components(width, per_atom, abs)),
-            f"{name}-rmse": Case(
-                name, rmse, components(width, per_atom, square), np.sqrt
-            ),
-            f"{name}-mae-total": Case(
-                name, lambda m=mae: m(per_atom=False), components(width, identity, abs)
-            ),
-            f"{name}-rmse-total": Case(
-                name,
-                lambda m=rmse: m(per_atom=False),
-                components(width, identity, square),
-                np.sqrt,
-            ),
-            f"{name}-standardized": Case(
-                name,
-                lambda n=name: StandardizedRMSE(norm(), n),
-                components(width, lambda e, row, s=scale: e / s(row), square),
-                np.sqrt,
-            ),
-        }
-    cases |= {
-        "forces-mae": Case("forces", ForceMAE, components(3, identity, abs)),
-        "forces-rmse": Case(
-            "forces", ForceRMSE, components(3, identity, square), np.sqrt
-        ),
-        "forces-mae-Cu": Case(
-            "forces", lambda: ForceMAE(element="Cu"), of_element(29, abs)
-        ),
-        "forces-rmse-H": Case(
-            "forces", lambda: ForceRMSE(element=1), of_element(1, square), np.sqrt
-        ),
-        "forces-cosine": Case("forces", ForceCosine, cosine),
-        "forces-standardized": Case(
-            "forces",
-            lambda: StandardizedRMSE(norm(), "forces"),
+        for total, error in (("", per_atom), ("-total", identity)):
+            options = {"per_atom": False} if total else {}
+            cases |= {
+                f"{name}-mae{total}": Case(
+                    name, partial(mae, **options), components(width, error, abs)
+                ),
+                f"{name}-rmse{total}": Case(
+                    name,
+                    partial(rmse, **options),
+                    components(width, error, square),
+                    np.sqrt,
+                ),
+            }
+        cases[f"{name}-standardized"] = Case(
+            name,
+            lambda n=name: metrics.StandardizedRMSE(norm(), n),
+            components(width, lambda e, row, s=scale: e / s(row), square),
+            np.sqrt,
+        )
+    rows = {
+        "mae": (metrics.ForceMAE, components(3, identity, abs)),
+        "rmse": (metrics.ForceRMSE, components(3, identity, square), np.sqrt),
+        "mae-Cu": (partial(metrics.ForceMAE, element="Cu"), of_element(29, abs)),
+        "rmse-H": (partial(metrics.ForceRMSE, 1), of_element(1, square), np.sqrt),
+        "cosine": (metrics.ForceCosine, cosine),
+        "standardized": (
+            lambda: metrics.StandardizedRMSE(norm(), "forces"),
             components(3, lambda e, row: e / FORCE[int(row[3])], square),
             np.sqrt,
         ),
     }
-    return cases
-
-
-def squares(values):
-    return {z: value**2 for z, value in values.items()}
+    return cases | {
+        f"forces-{name}": Case("forces", *row) for name, row in rows.items()
+    }
 
 
 CASES = _cases()
@@ -218,46 +207,10 @@ def naive():
     return compute
 
 
-@pytest.fixture
-def kind(case):
-    """Forces are float32, all else is float64."""
-    return "float32" if case.key == "forces" else "float64"
-
-
 @pytest.fixture(scope="session")
 def copy_by_config():
     def copy(metric):
-        import json
-
         config = json.loads(json.dumps(keras.metrics.serialize(metric)))
         return keras.metrics.deserialize(config)
 
     return copy
-
-
-@pytest.fixture(scope="session")
-def all_metrics():
-    """Return every metric that ``compile`` takes, by key."""
-
-    def make(normalization, keys=("energy", "forces")):
-        found = {
-            "energy": [
-                metrics.EnergyMAE(),
-                metrics.EnergyRMSE(),
-                metrics.EnergyRMSE(per_atom=False, name="total_rmse"),
-            ],
-            "forces": [
-                metrics.ForceMAE(),
-                metrics.ForceRMSE(),
-                metrics.ForceRMSE(element="Cu"),
-                metrics.ForceCosine(),
-                metrics.MaxForceError(),
-            ],
-            "virial": [metrics.VirialMAE(), metrics.VirialRMSE()],
-        }
-        return {
-            key: [*found[key], metrics.StandardizedRMSE(normalization, key)]
-            for key in keys
-        }
-
-    return make
