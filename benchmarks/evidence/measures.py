@@ -60,8 +60,8 @@ def combined(comparison, normalization):
 def combined_total(comparison, normalization):
     """Return the same with E' in place of E / N: what the size weighs is another."""
     c = comparison.with_scales(normalization)
-    spread = _rms((c.energy[0] - c.energy_baseline) / c.energy_scale)
-    energy = _rms((c.energy[0] - c.energy[1]) / c.energy_scale) / spread
+    spread = _rms(normalization.standardize_energy(c.energy[0], c.composition))
+    energy = _rms(c.standardized_errors("energy")[0]) / spread
     return np.sqrt(energy * _rms(c.forces[0] - c.forces[1]) / _rms(c.forces[0]))
 
 
@@ -73,7 +73,7 @@ def size_slope(comparison, normalization):
         N as s does.
     """
     c = comparison.with_scales(normalization)
-    error = (c.energy[0] - c.energy[1]) / c.energy_scale
+    error = c.standardized_errors("energy")[0]
     line = stats.linregress(np.log(c.num_atoms), np.log(np.maximum(error**2, 1e-30)))
     return line.slope, stats.t.ppf(0.975, len(error) - 2) * line.stderr
 

@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.table import Table
 
 from evidence.measures import rounded
-from tfpes.evaluation.pictures import STYLE
 from tfpes.files import write_json
+from tfpes.plotting import STYLE
 
 mpl.use("Agg")
 console = Console(width=150)

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfpes.evaluation import Comparison
+from tfpes.evaluation.comparison import compare_batches
 from tfpes.models import Potential, SchNet
 from tfpes.targets import atom_target, split_atom_target, split_structure_target
 
@@ -121,31 +121,7 @@ class Trainer:
 
     def compare(self, part):
         """Return labels and predictions of a part."""
-        keys = ("composition", "energy", "forces", "atomic_numbers", "index")
-        found = {key: [] for key in keys}
-        first = 0
-        for inputs, targets in self.batches[part]:
-            outputs = self._predict(inputs)
-            energy, counts = split_structure_target(targets["energy"].numpy())
-            forces, numbers, index = split_atom_target(targets["forces"].numpy())
-            real, atoms = np.isfinite(energy), numbers > 0
-            pairs = np.stack([energy, outputs["energy"]])[:, real]
-            found["composition"].append(counts[real])
-            found["energy"].append(pairs)
-            found["forces"].append(np.stack([forces, outputs["forces"]])[:, atoms])
-            found["atomic_numbers"].append(numbers[atoms])
-            found["index"].append(index[atoms] + first)
-            first += real.sum()
-        energy = np.concatenate(found["energy"], axis=1)
-        missing = np.full((energy.shape[1], 3, 3), np.nan)
-        return Comparison(
-            composition=np.concatenate(found["composition"]),
-            energy=tuple(energy),
-            virial=(missing, np.zeros_like(missing)),
-            forces=tuple(np.concatenate(found["forces"], axis=1)),
-            atomic_numbers=np.concatenate(found["atomic_numbers"]),
-            structure_index=np.concatenate(found["index"]),
-        )
+        return compare_batches(self._predict, self.batches[part])
 
     def _slope_eagerly(self, inputs, pick):
         with tf.GradientTape() as tape:

@@ -1,18 +1,32 @@
 """Labels beside predictions, for structures in memory or batches of any origin."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from tfpes.data.structures import Structures
-from tfpes.elements import NUMBER_OF_COLUMNS
-from tfpes.inference.predictions import arrays, predict, runner
+from tfpes.inference.predictions import Model, arrays, predict, runner
 from tfpes.inference.requirements import compositions, require_elements
 from tfpes.layers import PESNormalization
-from tfpes.targets import split_atom_target, split_structure_target
+from tfpes.losses import energy_error, force_error, virial_error
+from tfpes.targets import (
+    Tensor,
+    atom_target,
+    composition,
+    split_atom_target,
+    split_structure_target,
+    structure_target,
+)
+
+_STANDARDIZED: dict[str, Callable] = {
+    "energy": energy_error,
+    "forces": force_error,
+    "virial": virial_error,
+}
+_Arrays = dict[str, NDArray]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -22,74 +36,115 @@ class Comparison:
     A label that the model has no prediction of is NaN, too.
 
     Attributes:
-        composition: (S, 119) float64.
-        energy: labels and predictions, (S,) each, eV.
-        virial: labels and predictions, (S, 3, 3) each, eV.
-        forces: labels and predictions, (A, 3) each, eV/Å.
-        atomic_numbers: (A,).
-        structure_index: (A,), the structure of each atom.
+        targets: packed labels ``energy``, ``forces`` and ``virial``, all three; see
+            :mod:`tfpes.targets`.
+        outputs: the predictions, (S,), (A, 3) and (S, 3, 3).
         config_type: (S,) strings, or None.
-        energy_baseline: (S,) ``Σ n_z μ_z``, eV; this and the following are None
-            without a normalization, or if it has no statistics of the label.
-        energy_scale: (S,), the standard deviation of the energies, eV.
-        force_scale: (A,) η_z, eV/Å.
-        virial_scale: (S,), eV.
+        normalization: whose statistics standardize errors, or None.
     """
 
-    composition: NDArray[np.float64]
-    energy: tuple[NDArray, NDArray]
-    virial: tuple[NDArray, NDArray]
-    forces: tuple[NDArray, NDArray]
-    atomic_numbers: NDArray[np.int32]
-    structure_index: NDArray[np.int64]
+    targets: _Arrays
+    outputs: _Arrays
     config_type: NDArray[np.str_] | None = None
-    energy_baseline: NDArray[np.float64] | None = None
-    energy_scale: NDArray[np.float64] | None = None
-    force_scale: NDArray[np.float64] | None = None
-    virial_scale: NDArray[np.float64] | None = None
+    normalization: PESNormalization | None = None
+
+    @classmethod
+    def of_structures(cls, structures: Structures, outputs: _Arrays) -> "Comparison":
+        """Compare predictions in the order of the structures with their labels."""
+        labels = {key: getattr(structures, key) for key in _STANDARDIZED}
+        atoms = structures.atomic_numbers, structures.structure_index
+        return cls(
+            *_pack(compositions(structures), *atoms, labels, outputs),
+            structures.config_type,
+        )
+
+    @property
+    def composition(self) -> NDArray[np.float64]:
+        """Atoms of each element in each structure, (S, 119)."""
+        return split_structure_target(self.targets["energy"])[1]
 
     @property
     def num_atoms(self) -> NDArray[np.float64]:
         """Atoms in each structure, (S,)."""
         return self.composition.sum(axis=1)
 
+    @property
+    def atomic_numbers(self) -> NDArray[np.int32]:
+        """Of the atoms, (A,)."""
+        return split_atom_target(self.targets["forces"])[1]
+
+    @property
+    def structure_index(self) -> NDArray[np.int32]:
+        """The structure of each atom, (A,)."""
+        return split_atom_target(self.targets["forces"])[2]
+
+    @property
+    def energy(self) -> tuple[NDArray, NDArray]:
+        """Labels and predictions, (S,) each, eV."""
+        return split_structure_target(self.targets["energy"])[0], self.outputs["energy"]
+
+    @property
+    def forces(self) -> tuple[NDArray, NDArray]:
+        """Labels and predictions, (A, 3) each, eV/Å."""
+        return split_atom_target(self.targets["forces"])[0], self.outputs["forces"]
+
+    @property
+    def virial(self) -> tuple[NDArray, NDArray]:
+        """Labels and predictions, (S, 3, 3) each, eV."""
+        return split_structure_target(self.targets["virial"])[0], self.outputs["virial"]
+
+    @property
+    def energy_baseline(self) -> NDArray[np.float64] | None:
+        """``Σ n_z μ_z``, (S,) eV; None without statistics of energies."""
+        if self.normalization is None or not self._knows("energy"):
+            return None
+        return self.normalization.energy_baseline(self.composition).numpy()
+
+    def standardized_errors(self, key: str) -> tuple[NDArray, NDArray]:
+        """Return ``(pred - true) / scale`` and where there is one, 0 elsewhere.
+
+        There is none without a label, or without statistics of such labels.
+
+        Args:
+            key: ``"energy"`` (S,), ``"forces"`` (A, 3) or ``"virial"`` (S, 9).
+        """
+        target, output = self.targets[key], self.outputs[key]
+        if self.normalization is None or not self._knows(key):
+            return np.zeros(output.shape), np.zeros(output.shape, bool)
+        error, present = _STANDARDIZED[key](
+            self.normalization, target, output, lambda true, pred: pred - true
+        )
+        return error.numpy(), present.numpy()
+
     def with_scales(self, normalization: PESNormalization) -> "Comparison":
         """Add the scales of the labels that the normalization knows."""
-        counts, changes = self.composition, {}
-        if _knows(normalization, "energy"):
-            changes["energy_baseline"] = normalization.energy_baseline(counts).numpy()
-            changes["energy_scale"] = normalization.energy_scale(counts).numpy()
-        if _knows(normalization, "forces"):
-            scale = normalization.force_scale_of(self.atomic_numbers)
-            changes["force_scale"] = scale.numpy()
-        if _knows(normalization, "virial"):
-            changes["virial_scale"] = normalization.virial_scale_of(counts).numpy()
-        return dataclasses.replace(self, **changes)
+        return dataclasses.replace(self, normalization=normalization)
+
+    def has_labels(self) -> bool:
+        """Whether there is anything to compare."""
+        pairs = (self.energy, self.forces, self.virial)
+        return any(bool(np.isfinite(true).any()) for true, _ in pairs)
+
+    def _knows(self, key: str) -> bool:
+        if self.normalization is None:
+            return False
+        try:
+            self.normalization.require_adapted(key)
+        except RuntimeError:
+            return False
+        return True
 
 
 def compare_structures(
-    model: Any, structures: Structures, batch_size: int
+    model: Model, structures: Structures, batch_size: int
 ) -> Comparison:
     """Predict structures; see :func:`tfpes.evaluate`."""
-    found = predict(model, structures, batch_size)
-
-    def pair(true: NDArray, pred: NDArray | None) -> tuple[NDArray, NDArray]:
-        if pred is None:
-            return np.full_like(true, np.nan), np.zeros_like(true)
-        return true, pred
-
-    return Comparison(
-        composition=compositions(structures),
-        energy=pair(structures.energy, found.energy),
-        virial=pair(structures.virial, found.virial),
-        forces=pair(structures.forces, found.forces),
-        atomic_numbers=structures.atomic_numbers,
-        structure_index=structures.structure_index,
-        config_type=structures.config_type,
-    )
+    found = dataclasses.asdict(predict(model, structures, batch_size))
+    outputs = {key: values for key, values in found.items() if values is not None}
+    return Comparison.of_structures(structures, outputs)
 
 
-def compare_batches(model: Any, dataset: Any) -> Comparison:
+def compare_batches(model: Model, dataset: Iterable) -> Comparison:
     """Predict batches ``(inputs, targets)``; see :func:`tfpes.evaluate`."""
     if getattr(dataset, "cardinality", int)() == tf.data.INFINITE_CARDINALITY:
         raise ValueError(
@@ -97,7 +152,7 @@ def compare_batches(model: Any, dataset: Any) -> Comparison:
             "ever. Leave `repeat()` out, or `take` some batches."
         )
     run = runner(model)
-    parts: list[Comparison] = []
+    parts: list[tuple[_Arrays, _Arrays]] = []
     first = 0
     for batch in dataset:
         if not isinstance(batch, tuple) or not isinstance(batch[1], dict):
@@ -106,85 +161,78 @@ def compare_batches(model: Any, dataset: Any) -> Comparison:
                 f"with 'energy', 'forces' or 'virial'. Received: {type(batch)}. Make "
                 "them with `Structures.batches`, or pack labels with `tfpes.targets`."
             )
-        part = _compare_batch(run, model, batch[0], batch[1], first)
-        first += len(part.composition)
-        parts.append(part)
+        parts.append(_compare_batch(run, model, batch[0], batch[1], first))
+        first += len(parts[-1][0]["energy"])
     if not parts:
         raise ValueError(
             "`evaluate` needs at least one batch. Received: an empty dataset."
         )
-
-    def join(get: Any) -> NDArray:
-        return np.concatenate([get(part) for part in parts])
-
-    return Comparison(
-        composition=join(lambda p: p.composition),
-        energy=(join(lambda p: p.energy[0]), join(lambda p: p.energy[1])),
-        virial=(join(lambda p: p.virial[0]), join(lambda p: p.virial[1])),
-        forces=(join(lambda p: p.forces[0]), join(lambda p: p.forces[1])),
-        atomic_numbers=join(lambda p: p.atomic_numbers),
-        structure_index=join(lambda p: p.structure_index),
+    targets, outputs = (
+        {key: np.concatenate([part[key] for part in each]) for key in _STANDARDIZED}
+        for each in zip(*parts, strict=True)
     )
+    return Comparison(targets, outputs)
 
 
 def _compare_batch(
-    run: Any, model: Any, inputs: Any, targets: dict[str, Any], first: int
-) -> Comparison:
+    run: Callable,
+    model: Model,
+    inputs: dict[str, Tensor],
+    packed: dict[str, Tensor],
+    first: int,
+) -> tuple[_Arrays, _Arrays]:
     """Compare one batch, without its padding.
 
     Args:
         run: the model.
         model: to ask for the elements that it knows.
         inputs: of the model.
-        targets: packed labels.
+        packed: targets.
         first: the number of structures before.
     """
-    targets = {key: np.asarray(value) for key, value in targets.items()}
-    if not targets.keys() & {"energy", "forces", "virial"}:
+    packed = {key: np.asarray(value) for key, value in packed.items()}
+    if not packed.keys() & _STANDARDIZED.keys():
         raise ValueError(
             "`evaluate` needs targets 'energy', 'forces' or 'virial'. Received: "
-            f"{sorted(targets)}."
+            f"{sorted(packed)}."
         )
-    if "forces" in targets:
-        forces, numbers, index = split_atom_target(targets["forces"])
-    else:
-        forces, numbers, index = np.zeros((0, 3)), *np.zeros((2, 0), np.int32)
     labels = {}
-    for key in targets.keys() & {"energy", "virial"}:
-        labels[key], counts = split_structure_target(np.float64(targets[key]))
-    if not labels:
-        counts = np.zeros((index.max(initial=-1) + 1, NUMBER_OF_COLUMNS))
-        np.add.at(counts, (index[numbers > 0], numbers[numbers > 0]), 1.0)
-    size = len(counts)
+    numbers, index = np.zeros((2, 0), np.int32)
+    if "forces" in packed:
+        labels["forces"], numbers, index = split_atom_target(packed["forces"])
+    counts = None
+    for key in packed.keys() & {"energy", "virial"}:
+        labels[key], counts = split_structure_target(np.float64(packed[key]))
+    if counts is None:
+        size = index.max(initial=-1) + 1
+        counts = np.asarray(composition(numbers, index, size))
     require_elements(model, counts)
-    outputs = arrays(run(inputs), size, len(forces), targets)
+    outputs = arrays(run(inputs), len(counts), len(numbers), packed)
     atoms, real = numbers > 0, counts.sum(axis=1) > 0
     place = np.cumsum(real) - 1 + first
-
-    def pair(key: str, true: Any, shape: tuple, kept: NDArray) -> tuple:
-        if true is None or key not in outputs:
-            return np.full(shape, np.nan)[kept], np.zeros(shape)[kept]
-        return true[kept], outputs[key][kept]
-
-    return Comparison(
-        composition=counts[real],
-        energy=pair("energy", labels.get("energy"), (size,), real),
-        virial=pair("virial", labels.get("virial"), (size, 3, 3), real),
-        forces=pair("forces", forces, forces.shape, atoms),
-        atomic_numbers=numbers[atoms],
-        structure_index=place[index[atoms]],
+    kept = {"energy": real, "forces": atoms, "virial": real}
+    return _pack(
+        counts[real],
+        numbers[atoms],
+        place[index[atoms]],
+        {key: values[kept[key]] for key, values in labels.items()},
+        {key: values[kept[key]] for key, values in outputs.items()},
     )
 
 
-def _knows(normalization: PESNormalization, label: str) -> bool:
-    try:
-        normalization.require_adapted(label)
-    except RuntimeError:
-        return False
-    return True
-
-
-def has_labels(comparison: Comparison) -> bool:
-    """Whether there is anything to compare."""
-    pairs = (comparison.energy, comparison.forces, comparison.virial)
-    return any(bool(np.isfinite(true).any()) for true, _ in pairs)
+def _pack(
+    counts: NDArray, numbers: NDArray, index: NDArray, labels: _Arrays, outputs: _Arrays
+) -> tuple[_Arrays, _Arrays]:
+    """Return packed targets and outputs of all keys, NaN for what is not there."""
+    of_structures, of_atoms = (counts,), (numbers, index)
+    targets, found = {}, {}
+    for key, pack, shape, rows in (
+        ("energy", structure_target, (len(counts),), of_structures),
+        ("forces", atom_target, (len(numbers), 3), of_atoms),
+        ("virial", structure_target, (len(counts), 3, 3), of_structures),
+    ):
+        there = key in labels and key in outputs
+        values = labels[key] if there else np.full(shape, np.nan)
+        targets[key] = np.asarray(pack(values, *rows))
+        found[key] = outputs[key] if there else np.zeros(shape)
+    return targets, found

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from tfpes.evaluation.comparison import Comparison
-from tfpes.evaluation.errors import size_bins
+from tfpes.evaluation.groups import size_bins
 from tfpes.plotting import STYLE, save_figure
 
 
@@ -51,8 +51,8 @@ def _parity(axes: Axes, true: NDArray, pred: NDArray, name: str, unit: str) -> N
 def plot_error_by_size(path: pathlib.Path, comparison: Comparison) -> None:
     """Draw the standardized energy errors against the number of atoms."""
     size = comparison.num_atoms
-    true, pred = comparison.energy
-    error = np.abs(pred - true) / comparison.energy_scale
+    error, present = comparison.standardized_errors("energy")
+    error = np.where(present, np.abs(error), np.nan)
     present = np.isfinite(error) & (error > 0)
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(6.5, 4.4))

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import os
+from collections.abc import Iterable
 from typing import Any
 
 from tfpes.data.structures import Structures
@@ -10,14 +11,12 @@ from tfpes.evaluation.comparison import (
     Comparison,
     compare_batches,
     compare_structures,
-    has_labels,
 )
 from tfpes.evaluation.errors import Errors, as_json, group_errors
 from tfpes.evaluation.tables import ErrorTable
 from tfpes.files import replacing, write_json
+from tfpes.inference.predictions import Model
 from tfpes.layers import PESNormalization
-
-GROUPS = ("by_size", "by_element", "by_config_type")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,14 +40,28 @@ class Evaluation:
     by_config_type: tuple[Errors, ...]
     comparison: Comparison = dataclasses.field(repr=False)
 
+    @classmethod
+    def of(cls, comparison: Comparison) -> "Evaluation":
+        """Compute the errors of labels and predictions."""
+        groups = {"by_config_type": (), **group_errors(comparison)}
+        (overall,) = groups.pop("overall")
+        return cls(overall=overall, **groups, comparison=comparison)
+
+    @property
+    def groups(self) -> dict[str, tuple[Errors, ...]]:
+        """All rows, by the name of the attribute."""
+        names = ("by_size", "by_element", "by_config_type")
+        groups = {name: getattr(self, name) for name in names}
+        return {"overall": (self.overall,), **groups}
+
     def table(self, title: str | None = None) -> ErrorTable:
         """Return a table to print with rich, in meV/atom and meV/Å."""
-        return ErrorTable(self, title)
+        return ErrorTable(self.groups, title)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the errors as JSON has them; None for what is not a number."""
-        groups = {name: [as_json(e) for e in getattr(self, name)] for name in GROUPS}
-        return {"overall": as_json(self.overall), **groups}
+        rows = {k: [as_json(row) for row in rows] for k, rows in self.groups.items()}
+        return {**rows, "overall": rows["overall"][0]}
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Write :meth:`as_dict` to a file, completely or not at all."""
@@ -68,8 +81,9 @@ class Evaluation:
         ):
             writer = csv.writer(file)
             writer.writerow(["group", *names])
-            for group, rows in self._groups():
-                writer.writerows([group, *dataclasses.astuple(row)] for row in rows)
+            for group, rows in self.groups.items():
+                kind = group.removeprefix("by_")
+                writer.writerows([kind, *dataclasses.astuple(row)] for row in rows)
 
     def plot_parity(self, path: str | os.PathLike[str]) -> None:
         """Draw predicted against true energies, force components and virials."""
@@ -79,14 +93,10 @@ class Evaluation:
         with replacing(path) as unfinished:
             pictures.plot_parity(unfinished, self.comparison)
 
-    def _groups(self) -> list[tuple[str, tuple[Errors, ...]]]:
-        groups = [(name.removeprefix("by_"), getattr(self, name)) for name in GROUPS]
-        return [("overall", (self.overall,)), *groups]
-
 
 def evaluate(
-    model: Any,
-    data: Any,
+    model: Model,
+    data: Structures | Iterable,
     *,
     normalization: PESNormalization | None = None,
     batch_size: int = 16,
@@ -130,7 +140,7 @@ def evaluate(
         comparison = compare_structures(model, data, batch_size)
     else:
         comparison = compare_batches(model, data)
-    if not has_labels(comparison):
+    if not comparison.has_labels():
         raise ValueError(
             "`evaluate` compares predictions with labels. Received: "
             f"{len(comparison.composition)} structures without an energy, force or "
@@ -140,6 +150,4 @@ def evaluate(
         normalization = getattr(model, "normalization", None)
     if isinstance(normalization, PESNormalization):
         comparison = comparison.with_scales(normalization)
-    groups: dict[str, Any] = group_errors(comparison)
-    (overall,) = groups.pop("overall")
-    return Evaluation(overall=overall, **groups, comparison=comparison)
+    return Evaluation.of(comparison)

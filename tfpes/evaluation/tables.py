@@ -1,10 +1,8 @@
 """Errors as tables to print."""
 
-from __future__ import annotations
-
 import dataclasses
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from rich import box
 from rich.console import Console, ConsoleOptions
@@ -12,11 +10,9 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
-if TYPE_CHECKING:
-    from tfpes.evaluation.errors import Errors
-    from tfpes.evaluation.result import Evaluation
+from tfpes.evaluation.errors import Errors
 
-MOST_ROWS = 30
+_MOST_ROWS = 30
 """Of one kind of group; a file has them all."""
 
 
@@ -40,13 +36,13 @@ def _percent(value: float) -> str:
     return f"{value:.{1 if 0 < value < 0.1 else 0}%}"
 
 
-CAPTION = """\
+_CAPTION = """\
 E and W in meV/atom, F in meV/Å; E tot in eV, the largest F error in eV/Å.
 E', F', W' and F/RMS: relative to the spread of the labels."""
 
-Columns = tuple[tuple[str, str, Callable[[float], str]], ...]
+_Columns = tuple[tuple[str, str, Callable[[float], str]], ...]
 
-ENERGIES_AND_FORCES: Columns = (
+_ENERGIES_AND_FORCES: _Columns = (
     ("E\nMAE", "energy_mae", _milli),
     ("E\nRMSE", "energy_rmse", _milli),
     ("E tot\nRMSE", "total_energy_rmse", _number),
@@ -59,14 +55,14 @@ ENERGIES_AND_FORCES: Columns = (
     ("F\nmax", "max_force_error", _number),
     ("\nEFwT", "efwt", _percent),
 )
-VIRIALS: Columns = (
+_VIRIALS: _Columns = (
     ("W\nMAE", "virial_mae", _milli),
     ("W\nRMSE", "virial_rmse", _milli),
     ("W'\nRMSE", "standardized_virial_rmse", _spreads),
 )
 
 
-DISPENSABLE = ("relative_force_rmse", "total_energy_rmse")
+_DISPENSABLE = ("relative_force_rmse", "total_energy_rmse")
 """What a narrow terminal does not show, the first first."""
 
 
@@ -76,34 +72,41 @@ class ErrorTable:
 
     Printed with rich, it is at most 100 columns wide with usual numbers, and 80 where
     the terminal has no more: then it leaves out what is least needed.
+
+    Attributes:
+        groups: ``overall``, ``by_size``, ...; see :class:`Evaluation`.
+        title: above the table.
     """
 
-    evaluation: Evaluation
+    groups: Mapping[str, tuple[Errors, ...]]
     title: str | None = None
 
     def __rich_console__(
         self, console: Console, options: ConsoleOptions
     ) -> Iterator[Any]:
         """Yield the tables."""
-        columns = ENERGIES_AND_FORCES
+        columns = _ENERGIES_AND_FORCES
         # In the width that there is, everything fits.
         endless = options.update_width(1000)
-        for name in (*DISPENSABLE, None):
-            table = _table(self.evaluation, columns, self.title)
+        for name in (*_DISPENSABLE, None):
+            table = _table(self.groups, columns, self.title)
             if Measurement.get(console, endless, table).maximum <= options.max_width:
                 break
             columns = tuple(column for column in columns if column[1] != name)
         yield table
-        if self.evaluation.overall.virial_rmse is not None:
+        if self.groups["overall"][0].virial_rmse is not None:
             yield ""
-            yield _table(self.evaluation, VIRIALS, "Virials")
+            yield _table(self.groups, _VIRIALS, "Virials")
         # Apart, since a caption is wrapped at the width of its table.
-        yield CAPTION
+        yield _CAPTION
 
 
-def _table(evaluation: Evaluation, columns: Columns, title: str | None) -> Table:
+def _table(
+    groups: Mapping[str, tuple[Errors, ...]], columns: _Columns, title: str | None
+) -> Table:
+    (overall,) = groups["overall"]
     # A column in which nothing is known only takes space.
-    shown = [c for c in columns if getattr(evaluation.overall, c[1]) is not None]
+    shown = [c for c in columns if getattr(overall, c[1]) is not None]
     table = Table(
         title=title,
         title_justify="left",
@@ -115,25 +118,15 @@ def _table(evaluation: Evaluation, columns: Columns, title: str | None) -> Table
     table.add_column("", no_wrap=True, max_width=20)
     for heading in ("\nn", *(column[0] for column in shown)):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_row("all", *_cells(evaluation.overall, shown))
-    sections: tuple[tuple[str, tuple[Errors, ...]], ...] = (
-        ("size", evaluation.by_size),
-        ("element", evaluation.by_element),
-        ("config_type", evaluation.by_config_type),
-    )
-    for heading, rows in sections:
-        if rows:
+    for kind, rows in groups.items():
+        if rows and kind != "overall":
             table.add_section()
-            table.add_row(f"[dim]{heading}[/]")
-        for row in rows[:MOST_ROWS]:
-            table.add_row(escape(row.name), *_cells(row, shown))
-        if len(rows) > MOST_ROWS:
-            table.add_row(f"[dim]and {len(rows) - MOST_ROWS} more[/]")
+            table.add_row(f"[dim]{kind.removeprefix('by_')}[/]")
+        for row in rows[:_MOST_ROWS]:
+            values = [(getattr(row, name), form) for _, name, form in shown]
+            cells = ["-" if value is None else form(value) for value, form in values]
+            table.add_row(escape(row.name), str(row.structures), *cells)
+        if len(rows) > _MOST_ROWS:
+            table.add_row(f"[dim]and {len(rows) - _MOST_ROWS} more[/]")
     table.add_section()
     return table
-
-
-def _cells(row: Errors, columns: list[Any]) -> list[str]:
-    values = [(getattr(row, name), form) for _, name, form in columns]
-    texts = ["-" if value is None else form(value) for value, form in values]
-    return [str(row.structures), *texts]
