@@ -9,10 +9,11 @@ from ase.data import chemical_symbols
 
 import tfpes
 from tfpes.data import Structures
-from tfpes.diagnostics.loss_pictures import plot_loss_shares
 from tfpes.diagnostics.loss_shares import loss_shares, scale_of_each_law
 
 BINS = ((1, 1), (2, 4), (5, 16), (17, 64), (65, 256), (257, 1024))
+MEAN, VARIANCE = {1: -3.0, 8: -400.0, 29: -50.0}, {1: 0.01, 8: 0.2, 29: 0.05}
+SCALE = {1: 0.5, 8: 2.0, 29: 1.0}
 ENERGY_LOSSES = ["raw", "per atom", "per √N", "independent", "collective"]
 FORCE_LOSSES = ["raw", "standardized", "per structure"]
 
@@ -44,10 +45,10 @@ def simulated(composition, energy, forces=None):
 def given():
     """Statistics that are known, of a collective law."""
     return tfpes.layers.PESNormalization(
-        energy_mean={1: -3.0, 8: -400.0, 29: -50.0},
-        energy_variance={1: 0.01, 8: 0.2, 29: 0.05},
+        energy_mean=MEAN,
+        energy_variance=VARIANCE,
         collective_variance=0.03,
-        force_scale={1: 0.5, 8: 2.0, 29: 1.0},
+        force_scale=SCALE,
         size_law="collective",
         isolated_atoms="include",
     )
@@ -97,12 +98,10 @@ def test_energy_shares_against_loops(name, given, small):
     counts = tfpes.evaluation.compositions(present)
     other = scale_of_each_law(given, counts, present.energy)["independent"]
     count, loss, gradient = ({"by_size": {}, "by_element": {}} for _ in range(3))
-    mean = {1: -3.0, 8: -400.0, 29: -50.0}
-    variance = {1: 0.01, 8: 0.2, 29: 0.05}
     for s, _, number, size in atoms_of(present):
         each = [z for t, _, z, _ in atoms_of(present) if t == s]
-        error = present.energy[s] - sum(mean[z] for z in each)
-        own = sum(variance[z] for z in each) + 0.03 * size**2
+        error = present.energy[s] - sum(MEAN[z] for z in each)
+        own = sum(VARIANCE[z] for z in each) + 0.03 * size**2
         weight = {
             "raw": 1.0,
             "per atom": 1 / size**2,
@@ -139,8 +138,7 @@ def test_force_shares_against_the_loss_itself(name, given, small):
                 value = tf.reduce_sum((pred[i] - label) ** 2)
             else:
                 value = loss(target, pred, weight)
-        scale = {1: 0.5, 8: 2.0, 29: 1.0}[number]
-        pull = scale * tape.gradient(value, pred).numpy()[i]
+        pull = SCALE[number] * tape.gradient(value, pred).numpy()[i]
         add(expected, size, number, float(value))
         add(gradient, size, number, np.sum(pull**2))
     assert_shares(part["losses"][name]["loss"], expected)
@@ -177,9 +175,7 @@ def test_own_law_is_not_refitted(given, small):
 
 
 def test_isolated_atoms_are_left_out_as_by_adapt(small):
-    norm = tfpes.layers.PESNormalization(
-        energy_variance={1: 0.01, 8: 0.2, 29: 0.05}, force_scale={1: 1, 8: 1, 29: 1}
-    )
+    norm = tfpes.layers.PESNormalization(energy_variance=VARIANCE, force_scale=SCALE)
     assert "1" not in loss_shares(small, norm)["energy"]["count"]["by_size"]
 
 
@@ -194,12 +190,6 @@ def test_missing_labels(given, small):
 
 
 def test_statistics_are_needed(small):
-    norm = tfpes.layers.PESNormalization(force_scale={1: 1.0, 8: 1.0, 29: 1.0})
+    norm = tfpes.layers.PESNormalization(force_scale=SCALE)
     with pytest.raises(RuntimeError, match="without any of the key 'energy'"):
         loss_shares(small, norm)
-
-
-def test_picture(given, small, tmp_path):
-    plot_loss_shares(tmp_path, loss_shares(small, given))
-    for name in ("energy", "forces"):
-        assert (tmp_path / f"loss_weights_{name}.png").stat().st_size > 10_000

@@ -4,10 +4,13 @@ import numpy as np
 import vesin
 from ase import Atoms
 from ase.cell import Cell
+from ase.data import covalent_radii
 from numpy.typing import NDArray
 
 MINIMUM_DISTANCE = 0.1
 """Å. Atoms closer than this are taken for a mistake: no bond is near it."""
+COVALENT_RADII: NDArray[np.float64] = covalent_radii
+"""By atomic number, Å."""
 
 
 def neighbour_list(

@@ -1,6 +1,7 @@
 """What a data set holds, what losses would weigh in it, and how a model fails on it."""
 
-from tfpes.diagnostics.diagnosis import Diagnosis, diagnose
+from tfpes.diagnostics.diagnosis import diagnose
+from tfpes.diagnostics.findings import Diagnosis
 from tfpes.diagnostics.loss_shares import loss_shares
 from tfpes.diagnostics.outliers import KINDS, Outlier
 from tfpes.diagnostics.page import to_html

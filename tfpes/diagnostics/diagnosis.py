@@ -7,63 +7,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfpes.data.structures import Structures
-from tfpes.diagnostics import geometry, outliers, tables
+from tfpes.diagnostics import geometry, outliers
 from tfpes.diagnostics.advice import advise
-from tfpes.diagnostics.balance import Balance, balance
-from tfpes.diagnostics.loss_shares import loss_shares
-from tfpes.diagnostics.model_errors import ModelErrors, model_errors
-from tfpes.diagnostics.shape import Shape, shape
-from tfpes.evaluation import compositions
+from tfpes.diagnostics.findings import Diagnosis, ModelErrors
+from tfpes.diagnostics.loss_shares import balances, loss_shares
+from tfpes.diagnostics.shape import shape, size_slope
+from tfpes.evaluation import Comparison, Evaluation, compositions, evaluate
+from tfpes.inference.predictions import Model
 from tfpes.layers import PESNormalization
 
-
-@dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Diagnosis:
-    """Findings about a data set, as plain data.
-
-    Attributes:
-        structures: that were diagnosed.
-        normalization: adapted on them with ``size_law="auto"``.
-        report: of that normalization, as a dict.
-        energy: (S,) E', NaN without a label and for isolated atoms left out.
-        forces: (A, 3) F', NaN without a label.
-        by_size: rows of ``tfpes.diagnostics.tables.row`` for each size bin.
-        by_element: likewise, with ``mean`` μ, ``deviation`` σ and ``force_scale`` η.
-        by_config_type: likewise, most frequent first.
-        shares: what each loss weighs, :func:`tfpes.diagnostics.loss_shares`.
-        balances: what an energy : forces ratio of 1 : 1 means for each loss.
-        shape: how far E' and F' are from normal.
-        outliers: structures to look at, by kind and then by size of the deviation.
-        errors: of a model, or None.
-    """
-
-    structures: Structures
-    normalization: PESNormalization
-    report: dict[str, Any]
-    energy: NDArray[np.float64]
-    forces: NDArray[np.float64]
-    by_size: list[dict[str, Any]]
-    by_element: list[dict[str, Any]]
-    by_config_type: list[dict[str, Any]]
-    shares: dict[str, Any]
-    balances: list[Balance]
-    shape: Shape
-    outliers: list[outliers.Outlier]
-    errors: ModelErrors | None = None
-
-    def __repr__(self) -> str:
-        """Summarize."""
-        listed = len({outlier.structure for outlier in self.outliers})
-        return f"<Diagnosis: {listed} of {len(self.structures)} structures listed>"
-
-    @property
-    def advice(self) -> list[str]:
-        """What to do, in sentences that each rest on a number found."""
-        return advise(self)
+_WORST = 15
 
 
 def diagnose(
-    structures: Structures, model: Any = None, *, batch_size: int = 16
+    structures: Structures,
+    model: Model | None = None,
+    *,
+    batch_size: int = 16,
 ) -> Diagnosis:
     """Examine the labels of a data set, and the errors of a model on them.
 
@@ -84,32 +44,36 @@ def diagnose(
         >>> import tfpes
         >>> structures = tfpes.data.load("alloys")[:50]
         >>> diagnosis = diagnose(structures)
-        >>> sum(row["structures"] for row in diagnosis.by_size)
+        >>> sum(row.structures for row in diagnosis.labels.by_size)
         50
     """
     normalization = _adapt(structures)
-    energy, forces = _standardize(structures, normalization)
+    energies = np.where(structures.isolated_atoms, np.nan, structures.energy)
+    used = dataclasses.replace(structures, energy=energies)
+    labels = _spread(used, normalization)
+    # The error of a model that says 0 is minus the label.
+    energy = -_standardized(labels, "energy")
+    forces = -_standardized(labels, "forces")
     errors = None
     if model is not None:
-        errors = model_errors(model, structures, normalization, batch_size)
+        errors = _model_errors(
+            evaluate(model, used, normalization=normalization, batch_size=batch_size),
+        )
     report = normalization.report.as_dict()
-    return Diagnosis(
+    found = Diagnosis(
         structures=structures,
         normalization=normalization,
         report=report,
+        labels=labels,
         energy=energy,
         forces=forces,
-        by_size=tables.by_size(structures, energy, forces),
-        by_element=_with_statistics(
-            tables.by_element(structures, energy, forces), report["elements"]
-        ),
-        by_config_type=tables.by_config_type(structures, energy, forces),
         shares=loss_shares(structures, normalization),
-        balances=balance(structures, normalization, energy, forces),
+        balances=balances(labels),
         shape=shape(structures, energy, forces),
         outliers=_outliers(structures, energy, forces, report["fit"]),
         errors=errors,
     )
+    return dataclasses.replace(found, advice=tuple(advise(found)))
 
 
 def _adapt(structures: Structures) -> PESNormalization:
@@ -123,18 +87,49 @@ def _adapt(structures: Structures) -> PESNormalization:
     return normalization
 
 
-def _standardize(
-    structures: Structures, normalization: PESNormalization
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    energy = np.where(structures.isolated_atoms, np.nan, structures.energy)
-    counts = compositions(structures)
-    standardized = (
-        energy - normalization.energy_baseline(counts).numpy()
-    ) / normalization.energy_scale(counts).numpy()
-    scale = normalization.force_scale.numpy()[structures.atomic_numbers]
-    # A scale of 0 says that there are no forces at all.
-    scale = np.where(scale > 0, scale, np.nan)
-    return standardized, structures.forces.astype(np.float64) / scale[:, None]
+def _spread(structures: Structures, normalization: PESNormalization) -> Evaluation:
+    """Evaluate the model that knows only the composition."""
+    baseline = normalization.energy_baseline(compositions(structures))
+    comparison = Comparison.of_structures(
+        structures,
+        {
+            "energy": baseline.numpy(),
+            "forces": np.zeros(structures.forces.shape),
+            "virial": np.zeros(structures.virial.shape),
+        },
+    )
+    return Evaluation.of(comparison.with_scales(normalization))
+
+
+def _standardized(evaluation: Evaluation, key: str) -> NDArray[np.float64]:
+    """Return errors in units of the spread of the labels, NaN where there is none."""
+    error, present = evaluation.comparison.standardized_errors(key)
+    return np.where(present, error, np.nan)
+
+
+def _model_errors(evaluation: Evaluation) -> ModelErrors:
+    comparison = evaluation.comparison
+    energy = _standardized(evaluation, "energy")
+    forces = _standardized(evaluation, "forces")
+    owner, number = comparison.structure_index, len(energy)
+    labels = np.bincount(owner, np.isfinite(forces).sum(axis=1), number)
+    squares = np.bincount(owner, np.nansum(forces**2, axis=1), number)
+    mean = np.divide(squares, labels, np.full(number, np.nan), where=labels > 0)
+    force_rms = np.sqrt(mean)
+    return ModelErrors(
+        evaluation=evaluation,
+        energy=energy,
+        forces=forces,
+        slope=size_slope(energy, comparison.num_atoms),
+        worst_energies=_largest(np.abs(energy)),
+        worst_forces=_largest(force_rms),
+        force_rms=force_rms,
+    )
+
+
+def _largest(values: NDArray) -> NDArray[np.int64]:
+    ranked = np.argsort(-np.where(np.isfinite(values), values, -1.0), kind="stable")
+    return ranked[: min(_WORST, np.count_nonzero(np.isfinite(values)))]
 
 
 def _outliers(
@@ -149,18 +144,3 @@ def _outliers(
     found += outliers.net_forces(structures)
     found += geometry.isolated_atoms(structures)
     return found + outliers.missing_labels(structures)
-
-
-def _with_statistics(
-    rows: list[dict[str, Any]], elements: dict[str, dict[str, Any]]
-) -> list[dict[str, Any]]:
-    names = {
-        "mean": "energy_mean",
-        "deviation": "energy_deviation",
-        "force_scale": "force_scale",
-    }
-    return [
-        row
-        | {key: elements.get(row["name"], {}).get(name) for key, name in names.items()}
-        for row in rows
-    ]

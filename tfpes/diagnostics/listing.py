@@ -1,66 +1,101 @@
-"""The part of the page that lists structures."""
+"""The parts of the page that list structures."""
 
 from collections.abc import Callable
 
-from tfpes.diagnostics.diagnosis import Diagnosis
-from tfpes.diagnostics.markup import LONG, NUMBER, TEXT, details, heading, table
-from tfpes.diagnostics.markup import paragraph as text
-from tfpes.diagnostics.model_errors import formula
+import numpy as np
+
+from tfpes.data.structures import Structures
+from tfpes.diagnostics.findings import Diagnosis, ModelErrors
+from tfpes.diagnostics.markup import (
+    LONG,
+    NUMBER,
+    TEXT,
+    details,
+    heading,
+    number,
+    paragraph,
+    table,
+)
 from tfpes.diagnostics.outliers import KINDS, LEVEL
+from tfpes.elements import SYMBOLS
 
-_SHOWN = 12
-# The rest by index only.
-_LISTED = 1000
+# Structures of a kind that are listed in full, and by index.
+_SHOWN, _LISTED = 12, 1000
+_WHO = (("index", NUMBER), ("where", TEXT), ("atoms", TEXT), ("config_type", TEXT))
 
 
-def listed_structures(
-    diagnosis: Diagnosis, place: Callable[[int], str] = str
-) -> list[str]:
-    """Return a table for each kind of outlier, the first ones in full.
-
-    Args:
-        diagnosis: with outliers.
-        place: from the index of a structure to words that say where it is.
-    """
+def listed(diagnosis: Diagnosis, place: Callable[[int], str]) -> list[str]:
+    """Return a table for each kind of outlier, the first ones in full."""
     parts = [
-        text(
+        paragraph(
             f"Limits are such that normal labels give one false alarm of a kind in "
             f"{1 / LEVEL:.0f} data sets. Real labels have tails: a structure listed "
             "here is one to look at, not one to delete."
         )
     ]
-    structures = diagnosis.structures
+    structures, total = diagnosis.structures, len(diagnosis.structures)
     for kind, title in KINDS.items():
         found = [outlier for outlier in diagnosis.outliers if outlier.kind == kind]
         if not found:
             continue
-        count, total = len(found), len(structures)
         rows = [
-            [
-                str(outlier.structure),
-                place(outlier.structure),
-                formula(structures, outlier.structure),
-                str(structures.config_type[outlier.structure]),
-                outlier.why,
-            ]
+            [*_who(structures, outlier.structure, place), outlier.why]
             for outlier in found[:_SHOWN]
         ]
-        columns = [
-            ("index", NUMBER),
-            ("where", TEXT),
-            ("atoms", TEXT),
-            ("config_type", TEXT),
-            ("why", LONG),
-        ]
         parts += [
-            heading(f"{title}: {count} of {total}, {count / total:.1%}"),
-            table(columns, rows),
+            heading(f"{title}: {len(found)} of {total}, {len(found) / total:.1%}"),
+            table([*_WHO, ("why", LONG)], rows),
         ]
         rest = [str(outlier.structure) for outlier in found[_SHOWN:]]
         if rest:
             end = ", …" if len(rest) > _LISTED else ""
-            indices = text(", ".join(rest[:_LISTED]) + end)
+            indices = paragraph(", ".join(rest[:_LISTED]) + end)
             parts.append(details(f"{len(rest)} more, by index", indices))
-    if len(parts) == 1:
-        parts.append(text("None."))
+    return parts if len(parts) > 1 else [*parts, paragraph("None.")]
+
+
+def worst(
+    errors: ModelErrors, structures: Structures, place: Callable[[int], str]
+) -> list[str]:
+    """Return tables of the structures with the largest errors of a model."""
+    columns = [
+        *_WHO,
+        ("ΔE / N [meV]", NUMBER),
+        ("ΔE'", NUMBER),
+        ("RMS ΔF'", NUMBER),
+    ]
+    true, pred = errors.evaluation.comparison.energy
+    per_atom = 1e3 * (pred - true) / structures.num_atoms
+    parts = []
+    for title, picked in (
+        ("Worst energies", errors.worst_energies),
+        ("Worst forces", errors.worst_forces),
+    ):
+        rows = [
+            [
+                *_who(structures, int(s), place),
+                number(per_atom[s], "+.1f"),
+                number(errors.energy[s], "+.2f"),
+                number(errors.force_rms[s], ".2f"),
+            ]
+            for s in picked
+        ]
+        if rows:
+            parts += [heading(title), table(columns, rows)]
     return parts
+
+
+def _who(
+    structures: Structures, structure: int, place: Callable[[int], str]
+) -> list[str]:
+    """Return index, place, composition as ``Cu3 Au`` and ``config_type``."""
+    first, last = structures.atom_offsets[structure : structure + 2]
+    numbers, counts = np.unique(
+        structures.atomic_numbers[first:last], return_counts=True
+    )
+    composition = " ".join(
+        f"{SYMBOLS[z]}{n}" if n > 1 else SYMBOLS[z]
+        for z, n in zip(numbers, counts, strict=True)
+    )
+    kind = str(structures.config_type[structure])
+    return [str(structure), place(structure), composition, kind]

@@ -1,17 +1,68 @@
-"""What each of the usual losses weighs: shares of sizes and elements."""
+"""What each of the usual losses weighs: sizes, elements, energies against forces."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tfpes.data.structures import Structures
-from tfpes.elements import SYMBOLS
-from tfpes.evaluation import compositions, size_bins
+from tfpes.evaluation import Evaluation, compositions
+from tfpes.evaluation.groups import groups
 from tfpes.layers import PESNormalization
 from tfpes.targets import structure_target
 
-LAWS = ("independent", "collective")
+_LAWS = ("independent", "collective")
+
+
+@dataclasses.dataclass(frozen=True)
+class Balance:
+    """Squared losses of a model that knows only the composition.
+
+    Attributes:
+        name: of the pair of losses.
+        energy: mean squared energy error, in `energy_unit`.
+        forces: mean squared force component, in `force_unit`.
+        energy_unit: of `energy`, empty if it has none.
+        force_unit: of `forces`, empty if it has none.
+    """
+
+    name: str
+    energy: float
+    forces: float
+    energy_unit: str = ""
+    force_unit: str = ""
+
+    @property
+    def ratio(self) -> float:
+        """Energy loss over force loss."""
+        return self.energy / self.forces
+
+
+def balances(labels: Evaluation) -> list[Balance]:
+    """Return both terms of the usual losses for ``ΔE = E - Σ n μ`` and ``ΔF = F``.
+
+    Args:
+        labels: errors of the model that says so.
+
+    Returns:
+        One entry for each pair of losses; none without labels or without any spread.
+    """
+    overall, comparison = labels.overall, labels.comparison
+    forces, energy = overall.force_rmse, overall.standardized_energy_rmse
+    force_unit = overall.standardized_force_rmse
+    if not (forces and force_unit and energy and np.isfinite(energy)):
+        return []
+    true, pred = comparison.energy
+    error, size = pred - true, comparison.num_atoms
+    unit = "(eV/Å)²"
+    weighted = {"raw": error, "per atom": error / size, "per √N": error / np.sqrt(size)}
+    return [
+        Balance(name, float(np.nanmean(values**2)), forces**2, "eV²", unit)
+        for name, values in weighted.items()
+    ] + [
+        Balance("standardized", energy**2, (overall.standardized_force_rmse or 0) ** 2)
+    ]
 
 
 def loss_shares(
@@ -97,21 +148,17 @@ def _energy_shares(
     size = counts.sum(axis=1)
     scales = scale_of_each_law(normalization, counts, structures.energy)
     weights = {"raw": np.ones(len(size)), "per atom": size**-2, "per √N": 1 / size}
-    weights |= {law: scales[law] ** -2 for law in LAWS}
+    weights |= {law: scales[law] ** -2 for law in _LAWS}
     error = structures.energy - normalization.energy_baseline(counts).numpy()
     own = normalization.energy_scale(counts).numpy()
     atoms = structures.structure_index
-    groups = _Groups(structures)
-    return {
-        "count": groups.shares((1 / size)[atoms]),
-        "losses": {
-            name: {
-                "loss": groups.shares((weight * error**2 / size)[atoms]),
-                "gradient": groups.shares(((weight * error * own) ** 2 / size)[atoms]),
-            }
-            for name, weight in weights.items()
-        },
-    }
+    return _part(
+        structures,
+        (1 / size)[atoms],
+        {name: weight[atoms] for name, weight in weights.items()},
+        (error**2 / size)[atoms],
+        (own**2)[atoms],
+    )
 
 
 def _force_shares(
@@ -125,19 +172,49 @@ def _force_shares(
     force = np.where(present, structures.forces, 0.0).astype(np.float64)
     squared, labels = (force**2).sum(axis=1), present.sum(axis=1)
     per_structure = np.maximum(np.bincount(owner, labels), 1)[owner]
-    precision = normalization.force_scale.numpy()[numbers] ** -2
+    square = normalization.force_scale.numpy()[numbers] ** 2
     weights = {
         "raw": np.ones(len(numbers)),
-        "standardized": precision,
-        "per structure": precision / per_structure,
+        "standardized": 1 / square,
+        "per structure": 1 / square / per_structure,
     }
-    groups = _Groups(structures)
+    return _part(structures, labels, weights, squared, square)
+
+
+def _part(
+    structures: Structures,
+    count: NDArray,
+    weights: dict[str, NDArray],
+    error: NDArray,
+    scale: NDArray,
+) -> dict[str, Any]:
+    """Divide losses among the bins of sizes and among the elements.
+
+    Args:
+        structures: whose atoms are A.
+        count: labels of each atom, (A,).
+        weights: of the errors, by the name of the loss, (A,).
+        error: squared, (A,).
+        scale: squared, (A,).
+    """
+    found = groups(
+        compositions(structures), structures.atomic_numbers, structures.structure_index
+    )
+
+    def shares(values: NDArray) -> dict[str, dict[str, float]]:
+        values = values / (values.sum() or 1.0)
+        return {
+            kind: dict(zip(group.names, (group.atoms @ values).tolist(), strict=True))
+            for kind, group in found.items()
+            if kind in ("by_size", "by_element")
+        }
+
     return {
-        "count": groups.shares(labels),
+        "count": shares(count),
         "losses": {
             name: {
-                "loss": groups.shares(weight * squared),
-                "gradient": groups.shares(weight**2 * squared / precision),
+                "loss": shares(weight * error),
+                "gradient": shares(weight**2 * error * scale),
             }
             for name, weight in weights.items()
         },
@@ -157,8 +234,8 @@ def scale_of_each_law(
     Returns:
         ``{"independent": (S,), "collective": (S,)}``, eV.
     """
-    own = LAWS[int(normalization.collective_variance.numpy() > 0)]
-    (other,) = set(LAWS) - {own}
+    own = _LAWS[int(normalization.collective_variance.numpy() > 0)]
+    (other,) = set(_LAWS) - {own}
     config = {
         **normalization.get_config(),
         "size_law": other,
@@ -173,34 +250,3 @@ def scale_of_each_law(
         own: normalization.energy_scale(composition).numpy(),
         other: refitted.energy_scale(composition).numpy(),
     }
-
-
-class _Groups:
-    """Sums over the atoms of each size bin and of each element."""
-
-    def __init__(self, structures: Structures) -> None:
-        sizes = structures.num_atoms
-        self.bins = size_bins(sizes)
-        lowest = [low for low, _ in self.bins]
-        # The occupied bins are ascending.
-        self.bin = (np.searchsorted(lowest, sizes, "right") - 1)[
-            structures.structure_index
-        ]
-        self.elements, self.element = np.unique(
-            structures.atomic_numbers, return_inverse=True
-        )
-
-    def shares(self, values: NDArray) -> dict[str, dict[str, float]]:
-        """Divide (A,) numbers among the bins and among the elements."""
-        total = values.sum()
-        values = values / total if total > 0 else values
-        by_size = np.bincount(self.bin, values, len(self.bins))
-        by_element = np.bincount(self.element, values, len(self.elements))
-        names = [
-            str(low) if low == high else f"{low}-{high}" for low, high in self.bins
-        ]
-        symbols = [SYMBOLS[z] for z in self.elements]
-        return {
-            "by_size": dict(zip(names, by_size.tolist(), strict=True)),
-            "by_element": dict(zip(symbols, by_element.tolist(), strict=True)),
-        }

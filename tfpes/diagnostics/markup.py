@@ -4,7 +4,7 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 
-STYLE = """
+_STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff;
   max-width: 62rem; margin: 0 auto; padding: 1rem; }
 h1 { font-size: 1.6rem; margin: 0.5rem 0; }
@@ -30,14 +30,14 @@ summary { cursor: pointer; color: #0645ad; margin: 0.4rem 0; }
   .scroll { overflow: visible; } }
 """
 
-Content = str | tuple[str, float]
+_Content = str | tuple[str, float]
 TEXT, NUMBER, LONG = "text", "", "long"
 """How a column is set: left, right, or left and broken into lines."""
 
 
 def table(
     columns: Sequence[tuple[str, str]],
-    rows: Iterable[Sequence[Content]],
+    rows: Iterable[Sequence[_Content]],
 ) -> str:
     """Return a table.
 
@@ -63,7 +63,7 @@ def table(
     )
 
 
-def _cell(content: Content, kind: str) -> str:
+def _cell(content: _Content, kind: str) -> str:
     if isinstance(content, str):
         return f'<td class="{kind}">{html.escape(content)}</td>'
     text, share = content
@@ -124,7 +124,7 @@ def page(
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head>\n"
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>\n"
         f"<body><h1>{html.escape(title)}</h1>{paragraph(subtitle)}"
         f"<nav>{links}</nav>\n{body}\n</body></html>\n"
     )

@@ -1,130 +1,73 @@
 """What to do about structures that are listed."""
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from tfpes.diagnostics.outliers import Outlier
+from tfpes.diagnostics.outliers import KINDS, Outlier
 
 _SHOWN = 8
 # More structures than this share are the nature of the set, no accidents.
 _MANY = 0.01
+_TEXTS = {
+    "energy": "Energies of {who} are beyond what {total} normal energies reach, up to "
+    "{largest:.1f} robust standard deviations. {next}",
+    "force": "Forces in {who} are beyond what normal forces reach, up to |F'| = "
+    "{largest:.1f} in the first. {next}",
+    "contact": "Atoms come closer than 0.6 of the sum of their covalent radii in "
+    "{who}, down to {smallest:.2f}. Intended (compression, collisions), or broken "
+    "geometries?",
+    "duplicate": "An earlier structure is repeated by {who}; their energies differ by "
+    "up to {largest:.3g} eV. Leave copies out, or they end up on both sides of a split "
+    "and errors look too small.",
+    "net force": "Forces do not sum to zero in {who}, up to {largest:.0%} of √Σ|F|². A "
+    "potential cannot fit that: set forces that were fixed or cropped to NaN.",
+    "isolated atom": "Isolated atoms: {who}. They were left out of the statistics; give"
+    " their energies as `reference_energies` of the model if dissociation matters.",
+    "no energy": "No energy: {who} of {total}. They add nothing to an energy loss, and "
+    "no harm; check the name of the label if that is not meant.",
+    "no forces": "Forces are missing, at least in part: {who} of {total}. They add "
+    "nothing to a force loss, and no harm.",
+    "no virial": "No stress: {who} of {total}, {periodic} of them periodic in three "
+    "directions. A virial loss does not see them.",
+}
+# What is next if there are few, or many.
+_FEW = {
+    "energy": "Check how they were computed; if they are right, use `metric='huber'`, "
+    "if not, leave them out.",
+    "force": "Check these calculations.",
+}
+_TOO_MANY = {
+    "energy": "look at what they have in common.",
+    "force": "the tail belongs to the data. Look at the first ones all the same.",
+}
 
 
-def advise(outliers: Sequence[Outlier], total: int) -> list[str]:
+def advise_on_outliers(outliers: Sequence[Outlier], total: int) -> list[str]:
     """Return one sentence for each kind of outlier that there is.
 
     Args:
-        outliers: found.
+        outliers: found, those of a kind with the largest value first.
         total: number of structures.
     """
-    groups = defaultdict(list)
-    for outlier in outliers:
-        groups[outlier.kind].append(outlier)
-    return [
-        _TEXTS[kind](f"{_count(found)} ({_indices(found)})", found, total)
-        for kind, found in groups.items()
-    ]
+    groups = {kind: [o for o in outliers if o.kind == kind] for kind in KINDS}
+    return [_sentence(kind, found, total) for kind, found in groups.items() if found]
 
 
-def _count(found: list[Outlier]) -> str:
-    return "1 structure" if len(found) == 1 else f"{len(found)} structures"
-
-
-def _indices(found: list[Outlier]) -> str:
-    text = ", ".join(str(outlier.structure) for outlier in found[:_SHOWN])
-    return text + (", …" if len(found) > _SHOWN else "")
-
-
-def _energy(who: str, found: list[Outlier], total: int) -> str:
-    start = (
-        f"Energies of {who} are beyond what {total} normal energies reach, up to "
-        f"{found[0].value:.1f} robust standard deviations."
-    )
-    if len(found) > max(_MANY * total, 3):
-        return (
-            f"{start} {len(found) / total:.1%} of the structures is more than a few "
-            "failed calculations: look at what they have in common."
+def _sentence(kind: str, found: list[Outlier], total: int) -> str:
+    number, largest = len(found), found[0].value
+    indices = ", ".join(str(outlier.structure) for outlier in found[:_SHOWN])
+    if number > _SHOWN:
+        indices += ", …"
+    then = _FEW.get(kind)
+    if kind in _TOO_MANY and number > max(_MANY * total, 3):
+        then = (
+            f"{number / total:.1%} of the structures is more than a few failed "
+            f"calculations: {_TOO_MANY[kind]}"
         )
-    return (
-        f"{start} Check how they were computed; if they are right, use "
-        "`metric='huber'`, if not, leave them out."
+    return _TEXTS[kind].format(
+        who=f"{number} structure{'s' if number > 1 else ''} ({indices})",
+        total=total,
+        largest=largest,
+        smallest=1 / largest if largest else 0.0,
+        periodic=sum(outlier.value > 0 for outlier in found),
+        next=then,
     )
-
-
-def _force(who: str, found: list[Outlier], total: int) -> str:
-    start = (
-        f"Forces in {who} are beyond what normal forces reach, up to |F'| = "
-        f"{found[0].value:.1f} in the first."
-    )
-    if len(found) > max(_MANY * total, 3):
-        return (
-            f"{start} {len(found) / total:.1%} of the structures is more than a few "
-            "failed calculations: the tail belongs to the data. Look at the first ones "
-            "all the same."
-        )
-    return f"{start} Check these calculations."
-
-
-def _contact(who: str, found: list[Outlier], total: int) -> str:
-    return (
-        f"Atoms come closer than 0.6 of the sum of their covalent radii in {who}, down "
-        f"to {1 / found[0].value:.2f}. Intended (compression, collisions), or broken "
-        "geometries?"
-    )
-
-
-def _duplicate(who: str, found: list[Outlier], total: int) -> str:
-    return (
-        f"An earlier structure is repeated by {who}; their energies differ by up to "
-        f"{found[0].value:.3g} eV. Leave copies out, or they end up on both sides of a "
-        "split and errors look too small."
-    )
-
-
-def _net_force(who: str, found: list[Outlier], total: int) -> str:
-    return (
-        f"Forces do not sum to zero in {who}, up to {found[0].value:.0%} of √Σ|F|². A "
-        "potential cannot fit that: set forces that were fixed or cropped to NaN."
-    )
-
-
-def _isolated(who: str, found: list[Outlier], total: int) -> str:
-    return (
-        f"Isolated atoms: {who}. They were left out of the statistics; give their "
-        "energies as `reference_energies` of the model if dissociation matters."
-    )
-
-
-def _no_energy(who: str, found: list[Outlier], total: int) -> str:
-    return (
-        f"No energy: {who} of {total}. They add nothing to an energy loss, and no "
-        "harm; check the name of the label if that is not meant."
-    )
-
-
-def _no_forces(who: str, found: list[Outlier], total: int) -> str:
-    return (
-        f"Forces are missing, at least in part: {who} of {total}. They add nothing to "
-        "a force loss, and no harm."
-    )
-
-
-def _no_virial(who: str, found: list[Outlier], total: int) -> str:
-    periodic = sum(outlier.value > 0 for outlier in found)
-    return (
-        f"No stress: {who} of {total}, {periodic} of them periodic in three "
-        "directions. A virial loss does not see them."
-    )
-
-
-_TEXTS: dict[str, Callable[[str, list[Outlier], int], str]] = {
-    "energy": _energy,
-    "force": _force,
-    "contact": _contact,
-    "duplicate": _duplicate,
-    "net force": _net_force,
-    "isolated atom": _isolated,
-    "no energy": _no_energy,
-    "no forces": _no_forces,
-    "no virial": _no_virial,
-}

@@ -1,10 +1,10 @@
 """Structures whose labels are unlike those of the others, and why."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from tfpes.data.structures import Structures
@@ -12,16 +12,16 @@ from tfpes.elements import SYMBOLS
 
 LEVEL = 0.01
 """Chance that normal labels, all of them together, give one false outlier."""
-BULK = 0.9
-"""Part of the energies that tells their spread; the others may be anything."""
-WIDTH = float(stats.norm.ppf((1 + BULK) / 2))
-"""That quantile of the absolute value of a standard normal variable."""
-EFFICIENCY = 2 * (WIDTH * stats.norm.pdf(WIDTH)) ** 2 / (BULK * (1 - BULK))
-"""Degrees of freedom that one energy adds to a spread from that quantile, 0.64."""
-NET_FORCE = 0.1
-"""Net force that is noted, relative to the root of the sum of squared forces."""
-NO_FORCE = 1e-3
-"""Forces below this, eV/Å, are rounding: their sum says nothing."""
+# Part of the energies that tells their spread; the others may be anything.
+_BULK = 0.9
+# That quantile of the absolute value of a standard normal variable.
+_WIDTH = float(stats.norm.ppf((1 + _BULK) / 2))
+# Degrees of freedom that one energy adds to a spread from that quantile, 0.64.
+_EFFICIENCY = 2 * (_WIDTH * stats.norm.pdf(_WIDTH)) ** 2 / (_BULK * (1 - _BULK))
+# Net force that is noted, relative to the root of the sum of squared forces.
+_NET_FORCE = 0.1
+# Forces below this, eV/Å, are rounding: their sum says nothing.
+_NO_FORCE = 1e-3
 
 KINDS = {
     "energy": "Energies beyond what a normal law allows",
@@ -54,17 +54,36 @@ class Outlier:
     why: str
 
 
-def energy_limit(number: int) -> float:
+def listed(
+    kind: str,
+    values: NDArray,
+    chosen: ArrayLike,
+    why: Callable[[int], str],
+) -> list[Outlier]:
+    """List the chosen structures, largest value first.
+
+    Args:
+        kind: one of `KINDS`.
+        values: to rank by, (S,).
+        chosen: (S,).
+        why: from the index of a structure to the reason.
+    """
+    picked = np.flatnonzero(chosen)
+    ranked = picked[np.argsort(-values[picked], kind="stable")]
+    return [Outlier(int(s), kind, float(values[s]), why(s)) for s in ranked]
+
+
+def _energy_limit(number: int) -> float:
     """Return how many robust standard deviations none of `number` energies exceeds.
 
     At `LEVEL`, if they are normal: two-sided, Bonferroni, Student's t because the
     deviation is estimated.
     """
-    freedom = EFFICIENCY * max(number, 3)
+    freedom = _EFFICIENCY * max(number, 3)
     return float(stats.t.isf(LEVEL / 2 / max(number, 1), freedom))
 
 
-def force_limit(number: int) -> float:
+def _force_limit(number: int) -> float:
     """Return the |F'| that none of `number` normal vectors exceeds, at `LEVEL`."""
     return float(np.sqrt(stats.chi2.isf(LEVEL / max(number, 1), 3)))
 
@@ -83,23 +102,22 @@ def unlikely_energies(standardized: NDArray[np.float64]) -> list[Outlier]:
     if not present.size:
         return []
     middle = np.median(present)
-    spread = np.quantile(np.abs(present - middle), BULK) / WIDTH
+    spread = np.quantile(np.abs(present - middle), _BULK) / _WIDTH
     if spread == 0:
         return []
-    limit = energy_limit(present.size)
+    limit = _energy_limit(present.size)
     distance = np.abs(standardized - middle) / spread
     share = standardized**2 / np.sum(present**2)
-    return [
-        Outlier(
-            int(s),
-            "energy",
-            float(distance[s]),
+    return listed(
+        "energy",
+        distance,
+        distance > limit,
+        lambda s: (
             f"E' = {standardized[s]:+.1f}, {distance[s]:.1f} robust standard "
             f"deviations ({spread:.2f}) from the median {middle:+.2f}, limit "
-            f"{limit:.2f}; {share[s]:.1%} of the sum of E'²",
-        )
-        for s in _ranked(distance, distance > limit)
-    ]
+            f"{limit:.2f}; {share[s]:.1%} of the sum of E'²"
+        ),
+    )
 
 
 def unlikely_forces(
@@ -115,7 +133,7 @@ def unlikely_forces(
     present = np.isfinite(squared)
     if not present.any():
         return []
-    limit = force_limit(int(present.sum()))
+    limit = _force_limit(int(present.sum()))
     squared = np.where(present, squared, 0.0)
     owner = structures.structure_index
     sums = np.bincount(owner, squared, len(structures))
@@ -124,23 +142,19 @@ def unlikely_forces(
     worst = order[structures.atom_offsets[1:] - 1]
     largest = np.sqrt(squared[worst])
     beyond = np.bincount(owner, squared > limit**2, len(structures)).astype(int)
-    found = []
-    for s in _ranked(largest, largest > limit):
+
+    def why(s: int) -> str:
         atom = worst[s]
-        symbol = SYMBOLS[structures.atomic_numbers[atom]]
-        force = np.linalg.norm(structures.forces[atom])
-        found.append(
-            Outlier(
-                int(s),
-                "force",
-                float(largest[s]),
-                f"atom {atom - structures.atom_offsets[s]} ({symbol}): |F| = "
-                f"{force:.3g} eV/Å, |F'| = {largest[s]:.1f} (limit {limit:.2f}); "
-                f"{beyond[s]} of {structures.num_atoms[s]} atoms beyond; "
-                f"{sums[s] / sums.sum():.1%} of the sum of F'²",
-            )
+        return (
+            f"atom {atom - structures.atom_offsets[s]} "
+            f"({SYMBOLS[structures.atomic_numbers[atom]]}): |F| = "
+            f"{np.linalg.norm(structures.forces[atom]):.3g} eV/Å, |F'| = "
+            f"{largest[s]:.1f} (limit {limit:.2f}); {beyond[s]} of "
+            f"{structures.num_atoms[s]} atoms beyond; {sums[s] / sums.sum():.1%} of "
+            "the sum of F'²"
         )
-    return found
+
+    return listed("force", largest, largest > limit, why)
 
 
 def net_forces(structures: Structures) -> list[Outlier]:
@@ -153,18 +167,16 @@ def net_forces(structures: Structures) -> list[Outlier]:
     )
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = net / root
-    # Missing forces give NaN, and are no net force.
-    chosen = (ratio > NET_FORCE) & (root > NO_FORCE)
-    return [
-        Outlier(
-            int(s),
-            "net force",
-            float(ratio[s]),
-            f"|Σ F| = {net[s]:.3g} eV/Å, {ratio[s]:.0%} of √Σ|F|²; without external "
-            "field or fixed atoms it is 0",
-        )
-        for s in _ranked(ratio, chosen)
-    ]
+    return listed(
+        "net force",
+        ratio,
+        # Missing forces give NaN, and are no net force.
+        (ratio > _NET_FORCE) & (root > _NO_FORCE),
+        lambda s: (
+            f"|Σ F| = {net[s]:.3g} eV/Å, {ratio[s]:.0%} of √Σ|F|²; without "
+            "external field or fixed atoms it is 0"
+        ),
+    )
 
 
 def missing_labels(structures: Structures) -> list[Outlier]:
@@ -172,32 +184,20 @@ def missing_labels(structures: Structures) -> list[Outlier]:
     atoms = structures.num_atoms
     absent = np.isnan(structures.forces).any(axis=1)
     without = np.bincount(structures.structure_index, absent, len(structures))
-    found = [
-        Outlier(int(s), "no energy", 0.0, "no energy")
-        for s in np.flatnonzero(np.isnan(structures.energy))
-    ]
+    none = np.isnan(structures.energy)
+    found = listed("no energy", 0.0 * none, none, lambda s: "no energy")
     if (without < atoms).any():
-        found += [
-            Outlier(
-                int(s),
-                "no forces",
-                float(without[s] / atoms[s]),
-                f"{without[s]:.0f} of {atoms[s]} atoms without forces",
-            )
-            for s in _ranked(without / atoms, without > 0)
-        ]
-    virial = np.isnan(structures.virial).any(axis=(1, 2))
-    if not virial.all():
+        found += listed(
+            "no forces",
+            without / atoms,
+            without > 0,
+            lambda s: f"{without[s]:.0f} of {atoms[s]} atoms without forces",
+        )
+    no_virial = np.isnan(structures.virial).any(axis=(1, 2))
+    if not no_virial.all():
         periodic = np.linalg.norm(structures.cell, axis=2).min(axis=1) > 0
         text = ("not periodic in three directions", "periodic, but no stress")
-        found += [
-            Outlier(int(s), "no virial", float(periodic[s]), text[int(periodic[s])])
-            for s in _ranked(periodic.astype(float), virial)
-        ]
+        found += listed(
+            "no virial", 1.0 * periodic, no_virial, lambda s: text[int(periodic[s])]
+        )
     return found
-
-
-def _ranked(values: NDArray, chosen: Any) -> NDArray[np.int64]:
-    """Return the chosen indices, largest value first."""
-    picked = np.flatnonzero(chosen)
-    return picked[np.argsort(-values[picked], kind="stable")]

@@ -6,8 +6,9 @@ import tempfile
 
 import matplotlib.pyplot as plt
 import numpy as np
+from numpy.typing import NDArray
 
-from tfpes.diagnostics.diagnosis import Diagnosis
+from tfpes.diagnostics.findings import Diagnosis
 from tfpes.diagnostics.loss_pictures import plot_loss_shares
 from tfpes.diagnostics.statistics_pictures import plot_standardized, plot_statistics
 from tfpes.evaluation.pictures import plot_error_by_size, plot_parity
@@ -44,7 +45,7 @@ def draw(diagnosis: Diagnosis) -> dict[str, str]:
 
 
 def _plot_normal(
-    folder: pathlib.Path, values: np.ndarray, stem: str, name: str, counted: str
+    folder: pathlib.Path, values: NDArray, stem: str, name: str, counted: str
 ) -> None:
     present = values[np.isfinite(values)]
     if not present.size:

@@ -1,23 +1,24 @@
-"""How far labels are from normal: tails, zeros, and energies in two lots."""
+"""How far labels are from normal, and how errors depend on size."""
 
 import dataclasses
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from tfpes.data.structures import Structures
 
-TOP = 0.01
-"""Share of the atoms whose part of the squared forces is given."""
-ZERO = 1e-4
-"""Forces below this, eV/Å, are 0."""
+# Share of the atoms whose part of the squared forces is given.
+_TOP = 0.01
+# Forces below this, eV/Å, are 0.
+_ZERO = 1e-4
 # A gap this wide in E', with this many structures on either side, is no accident of
 # sampling from one normal law.
 _GAP, _SHARE, _NUMBER = 1.0, 0.02, 5
 
 
 @dataclasses.dataclass(frozen=True)
-class Gap:
+class _Gap:
     """An interval of E' without structures; ``above`` of them lie beyond it."""
 
     low: float
@@ -48,7 +49,21 @@ class Shape:
     half_of_energies: int
     half_of_forces: int
     structures_without_force: int
-    gap: Gap | None
+    gap: _Gap | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Slope:
+    """``d ln(ΔE'²) / d ln N`` by least squares, with its 95 % confidence interval.
+
+    0 says that standardized errors do not depend on size, 1 that they grow with √N
+    beyond the spread of the labels.
+    """
+
+    slope: float
+    low: float
+    high: float
+    structures: int
 
 
 def shape(structures: Structures, energy: NDArray, forces: NDArray) -> Shape:
@@ -57,13 +72,13 @@ def shape(structures: Structures, energy: NDArray, forces: NDArray) -> Shape:
     of_atoms = np.where(np.isfinite(forces), forces, 0.0) ** 2
     of_structures = np.bincount(structures.structure_index, of_atoms.sum(axis=1))
     squared = np.sort((forces[np.isfinite(forces).all(axis=1)] ** 2).sum(axis=1))
-    top = squared[squared.size - int(np.ceil(TOP * squared.size)) :]
+    top = squared[squared.size - int(np.ceil(_TOP * squared.size)) :]
     total = squared.sum()
     largest = np.zeros(len(structures))
     np.maximum.at(
         largest, structures.structure_index, np.abs(structures.forces).max(axis=1)
     )
-    still = (largest < ZERO) & (structures.num_atoms > 1)
+    still = (largest < _ZERO) & (structures.num_atoms > 1)
     return Shape(
         energies=energy.size,
         energy_kurtosis=_kurtosis(energy - energy.mean()) if energy.size else np.nan,
@@ -72,11 +87,11 @@ def shape(structures: Structures, energy: NDArray, forces: NDArray) -> Shape:
         half_of_energies=_half(energy**2),
         half_of_forces=_half(of_structures),
         structures_without_force=int(np.count_nonzero(still)),
-        gap=find_gap(energy),
+        gap=_find_gap(energy),
     )
 
 
-def find_gap(energy: NDArray[np.float64]) -> Gap | None:
+def _find_gap(energy: NDArray[np.float64]) -> _Gap | None:
     """Return the widest gap of E' that leaves a fair part of them on either side."""
     ordered = np.sort(energy)
     least = max(_NUMBER, int(np.ceil(_SHARE * ordered.size)))
@@ -87,7 +102,24 @@ def find_gap(energy: NDArray[np.float64]) -> Gap | None:
     low, high = float(ordered[place - 1]), float(ordered[place])
     if high - low < _GAP:
         return None
-    return Gap(low, high, place, ordered.size - place)
+    return _Gap(low, high, place, ordered.size - place)
+
+
+def size_slope(error: NDArray[np.float64], size: NDArray) -> Slope | None:
+    """Fit ``ln error² = a + slope ln N``, Student's t for the interval.
+
+    Args:
+        error: (S,), NaN or 0 where there is nothing to take the logarithm of.
+        size: atoms, (S,).
+    """
+    used = np.isfinite(error) & (error != 0)
+    x, y = np.log(size[used]), 2 * np.log(np.abs(error[used]))
+    if len(x) < 3 or x.min() == x.max():
+        return None
+    fit = stats.linregress(x, y)
+    margin = float(stats.t.ppf(0.975, len(x) - 2) * fit.stderr)
+    slope = float(fit.slope)
+    return Slope(slope, slope - margin, slope + margin, len(x))
 
 
 def _half(parts: NDArray) -> int:

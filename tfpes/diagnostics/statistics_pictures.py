@@ -47,9 +47,9 @@ def plot_statistics(
     with plt.rc_context(STYLE):
         figure = plot_standardized(residual / scale)
         save_figure(figure, folder / "standardized_energy.png")
-        figure = plot_size_law(counts.sum(axis=1), residual, scales, report)
+        figure = _plot_size_law(counts.sum(axis=1), residual, scales, report)
         save_figure(figure, folder / "size_law.png")
-        save_figure(plot_elements(report), folder / "elements.png")
+        save_figure(_plot_elements(report), folder / "elements.png")
 
 
 def plot_standardized(
@@ -101,7 +101,7 @@ def plot_standardized(
     return figure
 
 
-def plot_size_law(
+def _plot_size_law(
     size: NDArray,
     residual: NDArray,
     scales: dict[str, NDArray],
@@ -202,7 +202,7 @@ def _plain_numbers(axis: Any) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def plot_elements(report: dict[str, Any]) -> plt.Figure:
+def _plot_elements(report: dict[str, Any]) -> plt.Figure:
     """Draw σ_z and η_z of each element."""
     elements = report["elements"]
     symbols = sorted(elements, key=SYMBOLS.index)
