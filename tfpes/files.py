@@ -1,9 +1,10 @@
-"""Files that are written completely or not at all, and places for new ones."""
+"""Files and folders that are written completely or not at all, and new places."""
 
 import contextlib
 import json
 import os
 import pathlib
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +25,29 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
         os.replace(unfinished, target)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+    """Yield a folder to make; it takes the place of ``path`` if all goes well.
+
+    If anything fails, an earlier folder stays as it was.
+    """
+    target = pathlib.Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        dir=target.parent, prefix=f".{target.name}-"
+    ) as room:
+        complete, replaced = (pathlib.Path(room, x) for x in ("complete", "replaced"))
+        yield complete
+        if target.exists():
+            os.replace(target, replaced)
+        try:
+            os.replace(complete, target)
+        except BaseException:
+            if replaced.exists():
+                os.replace(replaced, target)
+            raise
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:

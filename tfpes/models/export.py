@@ -1,22 +1,17 @@
 """Potentials as TensorFlow SavedModels that run without tfpes and Keras."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import os
 import pathlib
-import tempfile
-from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tfpes.elements import SYMBOLS
+from tfpes.files import replacing_folder
 from tfpes.layers.standardization import WEIGHTS
-
-if TYPE_CHECKING:
-    from tfpes.models import Potential
+from tfpes.targets import Tensor
 
 FORMAT_VERSION = 1
 """Of the signatures and the metadata; readers refuse a newer one."""
@@ -32,7 +27,6 @@ METADATA = (
     *WEIGHTS,
 )
 """Names of what ``metadata()`` tells."""
-
 
 LENGTHS = ("positions", "cell", "edge_shift")
 """Names of the inputs that are not integers."""
@@ -59,7 +53,7 @@ def input_signature(dtype: str) -> dict[str, tf.TensorSpec]:
 
 
 def export_potential(
-    potential: Potential, filepath: str | os.PathLike[str], *, verbose: bool = False
+    potential: keras.Model, filepath: str | os.PathLike[str], *, verbose: bool = False
 ) -> None:
     """Write a SavedModel with the weights, the statistics and what describes them.
 
@@ -78,7 +72,8 @@ def export_potential(
     SavedModel stays as it was.
 
     Args:
-        potential: with an adapted normalization; its network tells its ``cutoff``.
+        potential: a :class:`tfpes.models.Potential` with an adapted normalization,
+            whose network tells its ``cutoff``.
         filepath: a folder; an earlier SavedModel there is replaced.
         verbose: let Keras describe the endpoints.
 
@@ -112,32 +107,21 @@ def export_potential(
         },
     }
 
-    def serve(inputs: dict[str, Any]) -> dict[str, Any]:
+    def serve(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         return potential.evaluate_inputs(inputs, compute_virial=True)
 
-    def metadata() -> dict[str, Any]:
+    def metadata() -> dict[str, Tensor]:
         return {name: tf.identity(value) for name, value in described.items()}
 
     archive = keras.export.ExportArchive()
     archive.track(potential)
     archive.add_endpoint("serve", serve, input_signature=[input_signature(dtype)])
     archive.add_endpoint("metadata", metadata, input_signature=[])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as room:
-        complete = pathlib.Path(room) / path.name
-        archive.write_out(complete, verbose=verbose)
-        replaced = pathlib.Path(room) / "replaced"
-        if path.exists():
-            os.replace(path, replaced)
-        try:
-            os.replace(complete, path)
-        except BaseException:
-            if replaced.exists():
-                os.replace(replaced, path)
-            raise
+    with replacing_folder(path) as folder:
+        archive.write_out(folder, verbose=verbose)
 
 
-def network_cutoff(potential: Potential) -> float:
+def network_cutoff(potential: keras.Model) -> float:
     """Return the radius of the neighbour lists of a potential, Å.
 
     Raises:
@@ -153,6 +137,6 @@ def network_cutoff(potential: Potential) -> float:
     return float(cutoff)
 
 
-def geometry_dtype(potential: Potential) -> str:
+def geometry_dtype(potential: keras.Model) -> str:
     """Return the dtype of positions and forces, which half precision never is."""
     return "float64" if potential.compute_dtype == "float64" else "float32"

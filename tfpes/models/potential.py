@@ -1,5 +1,6 @@
 """A network and its statistics as a potential: energies, forces and virials."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,7 +9,8 @@ import tensorflow as tf
 
 from tfpes.elements import by_atomic_number, by_symbol
 from tfpes.layers import PESNormalization
-from tfpes.targets import composition
+from tfpes.models.export import LENGTHS, export_potential, geometry_dtype
+from tfpes.targets import Tensor, composition
 
 
 @keras.saving.register_keras_serializable(package="tfpes")
@@ -45,7 +47,7 @@ class Potential(keras.Model):
 
     def __init__(
         self,
-        network: Any,
+        network: keras.layers.Layer,
         normalization: PESNormalization,
         compute_virial: bool = False,
         reference_energies: Mapping[str | int, float] | None = None,
@@ -67,7 +69,7 @@ class Potential(keras.Model):
     def build(self, input_shape: Any = None) -> None:
         """Build the network by calling it on one atom with one edge to its image."""
         if not self.network.built:
-            dtype = self._geometry_dtype
+            dtype = geometry_dtype(self)
             self.network(
                 {
                     "positions": tf.zeros((1, 3), dtype),
@@ -80,20 +82,16 @@ class Potential(keras.Model):
             )
         self.built = True
 
-    @property
-    def _geometry_dtype(self) -> Any:
-        return tf.float64 if self.compute_dtype == "float64" else tf.float32
-
-    def call(self, inputs: dict[str, Any]) -> dict[str, Any]:
+    def call(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return energies, forces and, if asked for, virials."""
         return self.evaluate_inputs(inputs, self.compute_virial)
 
     def evaluate_inputs(
-        self, inputs: dict[str, Any], compute_virial: bool
-    ) -> dict[str, Any]:
+        self, inputs: dict[str, Tensor], compute_virial: bool
+    ) -> dict[str, Tensor]:
         """Do what a call does, with or without virials."""
-        for key in ("positions", "cell", "edge_shift"):
-            inputs = {**inputs, key: tf.cast(inputs[key], self._geometry_dtype)}
+        dtype = geometry_dtype(self)
+        inputs = {**inputs, **{key: tf.cast(inputs[key], dtype) for key in LENGTHS}}
         numbers, cell = inputs["atomic_numbers"], inputs["cell"]
         structure_index = inputs["structure_index"]
         num_structures = cell.shape[0] or tf.shape(cell)[0]
@@ -111,10 +109,7 @@ class Potential(keras.Model):
             if local.shape.rank == 2:
                 local = local[:, 0]
             # Structures are disjoint: the gradient of the sum is that of each.
-            scaled = tf.cast(local, positions.dtype) * tf.cast(
-                atomic_scale, positions.dtype
-            )
-            total = tf.reduce_sum(scaled)
+            total = tf.reduce_sum(tf.cast(local, dtype) * tf.cast(atomic_scale, dtype))
         sources = (positions, strain) if compute_virial else (positions,)
         gradients = tape.gradient(
             total, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO
@@ -129,7 +124,7 @@ class Potential(keras.Model):
             outputs["virial"] = -tf.cast(symmetric, tf.float64)
         return outputs
 
-    def baseline(self, composition: Any) -> Any:
+    def baseline(self, composition: Tensor) -> Tensor:
         """Return the energy of the atoms alone, ``Σ n_z μ_z``, (S,) float64 eV."""
         self.normalization.require_known(composition)
         mean = tf.convert_to_tensor(self.normalization.energy_mean)
@@ -139,7 +134,10 @@ class Potential(keras.Model):
         return tf.linalg.matvec(composition, mean)
 
     def export(
-        self, filepath: Any, format: str = "tf_saved_model", **kwargs: Any
+        self,
+        filepath: str | os.PathLike[str],
+        format: str = "tf_saved_model",
+        **kwargs: Any,
     ) -> None:
         """Write a SavedModel, by :func:`tfpes.models.export_potential`.
 
@@ -151,9 +149,6 @@ class Potential(keras.Model):
         if format != "tf_saved_model":
             super().export(filepath, format=format, **kwargs)
             return
-        # The exporter needs the finished model, so it cannot be imported above.
-        from tfpes.models.export import export_potential
-
         export_potential(self, filepath)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
@@ -187,7 +182,7 @@ class Potential(keras.Model):
         return cls(**config)
 
 
-def _deform(inputs: dict[str, Any], strain: Any) -> dict[str, Any]:
+def _deform(inputs: dict[str, Tensor], strain: Tensor) -> dict[str, Tensor]:
     """Strain positions and cells by the symmetric part, ``r ← r + r ε``."""
     strain = 0.5 * (strain + tf.linalg.matrix_transpose(strain))
     positions, cell = inputs["positions"], inputs["cell"]
