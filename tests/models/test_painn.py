@@ -181,26 +181,6 @@ def test_policy(frames, graph, policy, name, close):
         close(value, expected[key], "network32")
 
 
-def test_config(frames, graph):
-    options = {
-        "cutoff": 3.5,
-        "channels": 4,
-        "blocks": 2,
-        "basis_size": 5,
-        "cutoff_function": "polynomial",
-        "dtype": "float64",
-    }
-    network = PaiNN(**options)
-    inputs = graph(frames[:2], 3.5)
-    expected = network(inputs)
-    copy = PaiNN.from_config(network.get_config())
-    for name, value in options.items():
-        assert getattr(copy, name) == value
-    copy.build()
-    copy.set_weights(network.get_weights())
-    np.testing.assert_array_equal(copy(inputs), expected)
-
-
 def test_defaults_are_those_of_the_paper():
     network = PaiNN()
     assert (network.channels, network.blocks, network.basis_size) == (128, 3, 20)
@@ -232,22 +212,3 @@ def test_files(structures, graph, frames, tmp_path):
     for name, value in expected.items():
         np.testing.assert_array_equal(loaded(inputs)[name], value)
         np.testing.assert_allclose(served[name], value, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("cutoff", [0.0, -1.0, np.nan])
-def test_cutoff(cutoff):
-    with pytest.raises(ValueError, match=r"`cutoff` must be positive \(Å\)"):
-        PaiNN(cutoff=cutoff)
-
-
-@pytest.mark.parametrize(
-    "options", [{"channels": 0}, {"blocks": 0}, {"basis_size": 0}], ids=str
-)
-def test_sizes(options):
-    with pytest.raises(ValueError, match="`basis_size` must be at least 1"):
-        PaiNN(**options)
-
-
-def test_cutoff_function():
-    with pytest.raises(ValueError, match=r"`cutoff_function` must be one of.*'step'"):
-        PaiNN(cutoff_function="step")

@@ -1,9 +1,9 @@
 """Features of elements."""
 
-from typing import Any
-
 import keras
 import tensorflow as tf
+
+from tfpes.targets import Tensor
 
 
 @keras.saving.register_keras_serializable(package="tfpes")
@@ -27,18 +27,18 @@ class ElementEmbedding(keras.layers.Embedding):
         (A, output_dim).
     """
 
-    def call(self, atomic_numbers: Any) -> Any:
+    def call(self, atomic_numbers: Tensor) -> Tensor:
         """Look the rows up."""
         table = tf.cast(tf.convert_to_tensor(self.embeddings), self.compute_dtype)
         return _lookup(table, atomic_numbers)
 
 
-def _lookup(table: Any, index: Any) -> Any:
+def _lookup(table: Tensor, index: Tensor) -> Tensor:
     """Return rows of a table; their gradient is a tensor of its shape."""
 
     @tf.custom_gradient
-    def gather(table: Any) -> tuple[Any, Any]:
-        def gradient(upstream: Any) -> Any:
+    def gather(table: Tensor) -> tuple[Tensor, Tensor]:
+        def gradient(upstream: Tensor) -> Tensor:
             return tf.math.unsorted_segment_sum(upstream, index, table.shape[0])
 
         return tf.gather(table, index), gradient

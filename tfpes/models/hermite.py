@@ -7,6 +7,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.polynomial import Polynomial
 
+from tfpes.targets import Tensor
+
 # Of value, slope and curvature at the left end of an interval, and then at the right
 # end, where 1 - t takes the place of t and slopes change sign.
 _LEFT = (
@@ -15,11 +17,11 @@ _LEFT = (
     Polynomial([0, 0, 0.5, -1.5, 1.5, -0.5]),
 )
 _MIRROR = Polynomial([1, -1])
-BASIS = (*_LEFT, _LEFT[0](_MIRROR), -_LEFT[1](_MIRROR), _LEFT[2](_MIRROR))
+_BASIS = (*_LEFT, _LEFT[0](_MIRROR), -_LEFT[1](_MIRROR), _LEFT[2](_MIRROR))
 """The six polynomials of t from 0 to 1 that make up the interpolant."""
 
 
-def interpolate(table: Any, x: Any) -> Any:
+def interpolate(table: Tensor, x: Tensor) -> Tensor:
     """Interpolate a table of several functions on the grid 0, 1, ..., K.
 
     On an interval, with t from 0 to 1, the interpolant is the polynomial of degree 5
@@ -44,7 +46,7 @@ def interpolate(table: Any, x: Any) -> Any:
     return result
 
 
-def _derivatives(table: Any, x: Any, orders: Sequence[int]) -> tuple[Any, ...]:
+def _derivatives(table: Tensor, x: Tensor, orders: Sequence[int]) -> tuple[Tensor, ...]:
     """Return derivatives of the interpolant by x, (P, C) each.
 
     The gradient is that by the table, which all of them share: one sum over places
@@ -55,10 +57,10 @@ def _derivatives(table: Any, x: Any, orders: Sequence[int]) -> tuple[Any, ...]:
     # NaN is no integer: it must not lead out of the table.
     index = tf.clip_by_value(tf.cast(x, tf.int32), 0, intervals - 1)
     t = x - tf.cast(index, x.dtype)
-    weights = [[_evaluate(p.deriv(order), t) for p in BASIS] for order in orders]
+    weights = [[_evaluate(p.deriv(order), t) for p in _BASIS] for order in orders]
 
     @tf.custom_gradient
-    def evaluate(table: Any) -> tuple[tuple[Any, ...], Any]:
+    def evaluate(table: Tensor) -> tuple[tuple[Tensor, ...], Any]:
         rows = [tf.gather(table[k], index + end) for end in (0, 1) for k in range(3)]
         # Sums of products, not a matrix product: a compiler then keeps no row.
         values = tuple(
@@ -66,7 +68,7 @@ def _derivatives(table: Any, x: Any, orders: Sequence[int]) -> tuple[Any, ...]:
             for each in weights
         )
 
-        def gradient(*upstream: Any) -> Any:
+        def gradient(*upstream: Tensor) -> Tensor:
             parts = [
                 tf.stack(each, axis=1)[:, :, None] * g[:, None]
                 for each, g in zip(weights, upstream, strict=True)
@@ -82,12 +84,12 @@ def _derivatives(table: Any, x: Any, orders: Sequence[int]) -> tuple[Any, ...]:
     return evaluate(table)
 
 
-def _with_slope(x: Any, value: Any, slope: Any) -> Any:
+def _with_slope(x: Tensor, value: Tensor, slope: Tensor) -> Tensor:
     """Return values that have this slope by x, (P, C)."""
 
     @tf.custom_gradient
-    def attach(x: Any, value: Any, slope: Any) -> tuple[Any, Any]:
-        def gradient(upstream: Any) -> tuple[Any, Any, None]:
+    def attach(x: Tensor, value: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+        def gradient(upstream: Tensor) -> tuple[Tensor, Tensor, None]:
             return tf.reduce_sum(upstream * slope, axis=-1), upstream, None
 
         return tf.identity(value), gradient
@@ -95,7 +97,7 @@ def _with_slope(x: Any, value: Any, slope: Any) -> Any:
     return attach(x, value, slope)
 
 
-def _evaluate(polynomial: Polynomial, t: Any) -> Any:
+def _evaluate(polynomial: Polynomial, t: Tensor) -> Tensor:
     """Evaluate a polynomial, as Horner did."""
     *lower, highest = np.asarray(polynomial.coef)
     result = tf.fill(tf.shape(t), tf.constant(highest, t.dtype))

@@ -5,15 +5,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfpes.elements import NUMBER_OF_COLUMNS
-from tfpes.models.element_embedding import ElementEmbedding
-from tfpes.models.radial import (
-    CUTOFF_FUNCTIONS,
-    SincBasis,
-    cutoff_function,
-    edge_vectors,
-    safe_norm,
-)
+from tfpes.models.network import Network
+from tfpes.models.radial import cutoff_function, edge_vectors, safe_norm, sinc_basis
+from tfpes.targets import Tensor
 
 # Added to squared lengths of features, so that their norm is smooth at 0, where an
 # atom in a site with inversion symmetry is.
@@ -21,7 +15,7 @@ _EPSILON = 1e-8
 
 
 @keras.saving.register_keras_serializable(package="tfpes")
-class PaiNN(keras.layers.Layer):
+class PaiNN(Network):
     """A message-passing network with scalar and vector features.
 
     Atom i has scalar features s_i and vector features v_i, which rotate with the
@@ -49,9 +43,7 @@ class PaiNN(keras.layers.Layer):
             under a policy of float64, and in float32 under any other.
 
     Call arguments:
-        inputs: dict of ``positions`` (A, 3) Å, ``atomic_numbers`` (A,),
-            ``structure_index`` (A,), ``cell`` (S, 3, 3) Å, ``edge_index`` (2, P),
-            ``edge_shift`` (P, 3).
+        inputs: dict as for :class:`tfpes.models.Potential`.
 
     Returns:
         (A,), one unitless local energy per atom.
@@ -74,88 +66,39 @@ class PaiNN(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         """Create the sublayers."""
-        # Coordinates keep their precision under any dtype policy.
-        kwargs.setdefault("autocast", False)
-        super().__init__(**kwargs)
-        if not cutoff > 0:
-            raise ValueError(f"`cutoff` must be positive (Å). Received: {cutoff}.")
-        if min(channels, blocks, basis_size) < 1:
-            raise ValueError(
-                "`channels`, `blocks` and `basis_size` must be at least 1. Received: "
-                f"{channels}, {blocks}, {basis_size}."
-            )
-        if cutoff_function not in CUTOFF_FUNCTIONS:
-            raise ValueError(
-                f"`cutoff_function` must be one of {CUTOFF_FUNCTIONS}. Received: "
-                f"{cutoff_function!r}."
-            )
-        self.cutoff = float(cutoff)
-        self.channels = int(channels)
-        self.blocks = int(blocks)
-        self.basis_size = int(basis_size)
-        self.cutoff_function = cutoff_function
-        # Half precision cannot hold the squares of small vector features.
-        dtype = "float64" if self.compute_dtype == "float64" else "float32"
-
-        def dense(units: int, name: str, **options: Any) -> keras.layers.Dense:
-            return keras.layers.Dense(units, name=name, dtype=dtype, **options)
-
-        self.basis = SincBasis(basis_size, cutoff, dtype=dtype)
-        self.embedding = ElementEmbedding(
-            NUMBER_OF_COLUMNS,
-            channels,
-            embeddings_initializer=keras.initializers.RandomNormal(stddev=1.0),
-            dtype=dtype,
+        super().__init__(
+            cutoff, channels, blocks, basis_size, cutoff_function, **kwargs
         )
         # Parts of the messages, and of the updates, of each block.
-        self._sent = [2, *(3 for _ in range(blocks - 1))]
-        mixed = [*(3 for _ in range(blocks - 1)), 2]
-        self.filters = dense(sum(self._sent) * channels, "filters")
+        self._sent = [2] + [3] * (blocks - 1)
+        mixed = self._sent[::-1]
+        self.filters = self._dense(basis_size, sum(self._sent) * channels, "filters")
         self.messages = [
-            [
-                dense(channels, f"message_{b}_0", activation="silu"),
-                dense(self._sent[b] * channels, f"message_{b}_1"),
-            ]
-            for b in range(blocks)
+            self._mlp((channels, channels, parts * channels), f"message_{b}")
+            for b, parts in enumerate(self._sent)
         ]
         self.mixers = [
-            dense(2 * channels, f"mix_{b}", use_bias=False) for b in range(blocks)
-        ]
-        self.updates = [
-            [
-                dense(channels, f"update_{b}_0", activation="silu"),
-                dense(mixed[b] * channels, f"update_{b}_1"),
-            ]
+            self._dense(channels, 2 * channels, f"mix_{b}", use_bias=False)
             for b in range(blocks)
         ]
-        self.readout = [
-            dense(max(channels // 2, 1), "readout_0", activation="silu"),
-            dense(1, "readout_1", use_bias=False),
+        self.updates = [
+            self._mlp((2 * channels, channels, parts * channels), f"update_{b}")
+            for b, parts in enumerate(mixed)
         ]
+        self.readout = self._make_readout()
 
-    def build(self, input_shape: Any = None) -> None:
-        """Create all weights; their shapes do not depend on the input."""
-        features = (None, self.channels)
-        self.embedding.build((None,))
-        self.filters.build((None, self.basis_size))
-        for first, second in self.messages:
-            first.build(features)
-            second.build(features)
-        for mixer in self.mixers:
-            mixer.build((None, 3, self.channels))
-        for first, second in self.updates:
-            first.build((None, 2 * self.channels))
-            second.build(features)
-        self.readout[0].build(features)
-        self.readout[1].build((None, self.readout[0].units))
-        self.built = True
+    @property
+    def _inner_dtype(self) -> str:
+        # Half precision cannot hold the squares of small vector features.
+        return "float64" if self.compute_dtype == "float64" else "float32"
 
-    def call(self, inputs: dict[str, Any]) -> Any:
+    def call(self, inputs: dict[str, Tensor]) -> Tensor:
         """Return one unitless local energy per atom, (A,)."""
         vectors = tf.cast(edge_vectors(inputs), self.embedding.dtype)
         distance = safe_norm(vectors)
         switch = cutoff_function(distance, self.cutoff, self.cutoff_function)
-        filters = self.filters(self.basis(distance)) * switch[:, None]
+        basis = sinc_basis(distance, self.basis_size, self.cutoff)
+        filters = self.filters(basis) * switch[:, None]
         filters = tf.split(filters, [n * self.channels for n in self._sent], axis=1)
         direction = (vectors / distance[:, None])[:, :, None]
         scalar, vector = self.embedding(inputs["atomic_numbers"]), None
@@ -164,17 +107,17 @@ class PaiNN(keras.layers.Layer):
                 block, scalar, vector, filters[block], direction, inputs["edge_index"]
             )
             scalar, vector = self._update(block, scalar, vector)
-        return self.readout[1](self.readout[0](scalar))[:, 0]
+        return self._read_out(scalar)
 
     def _message(
         self,
         block: int,
-        scalar: Any,
-        vector: Any,
-        filters: Any,
-        direction: Any,
-        edge_index: Any,
-    ) -> tuple[Any, Any]:
+        scalar: Tensor,
+        vector: Tensor | None,
+        filters: Tensor,
+        direction: Tensor,
+        edge_index: Tensor,
+    ) -> tuple[Tensor, Tensor]:
         """Add the messages of the neighbours; ``vector`` is None where it is 0."""
         first, second = self.messages[block]
         centre, neighbour = edge_index[0], edge_index[1]
@@ -190,7 +133,9 @@ class PaiNN(keras.layers.Layer):
         vectors = total[:, 1:] if vector is None else vector + total[:, 1:]
         return scalar + total[:, 0], vectors
 
-    def _update(self, block: int, scalar: Any, vector: Any) -> tuple[Any, Any]:
+    def _update(
+        self, block: int, scalar: Tensor, vector: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Mix the features of each atom; (A, C) and (A, 3, C)."""
         first, second = self.updates[block]
         u, v = tf.split(self.mixers[block](vector), 2, axis=2)
@@ -200,14 +145,3 @@ class PaiNN(keras.layers.Layer):
         a = tf.split(mixed, 2 if last else 3, axis=1)
         scalar = scalar + a[0] + a[1] * tf.reduce_sum(u * v, axis=1)
         return scalar, vector if last else vector + a[2][:, None] * u
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments."""
-        return {
-            **super().get_config(),
-            "cutoff": self.cutoff,
-            "channels": self.channels,
-            "blocks": self.blocks,
-            "basis_size": self.basis_size,
-            "cutoff_function": self.cutoff_function,
-        }

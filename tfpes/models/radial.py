@@ -1,17 +1,17 @@
 """Geometry of edges: vectors, distances, radial bases and cutoff functions."""
 
 import math
-from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-CUTOFF_FUNCTIONS = ("cosine", "polynomial")
+from tfpes.targets import Tensor
+
+_CUTOFF_FUNCTIONS = ("cosine", "polynomial")
 
 
-def edge_vectors(inputs: dict[str, Any]) -> Any:
+def edge_vectors(inputs: dict[str, Tensor]) -> Tensor:
     """Return the vector from centre i to neighbour j of each edge.
 
     ``v = positions[j] + edge_shift @ cell - positions[i]``
@@ -30,13 +30,13 @@ def edge_vectors(inputs: dict[str, Any]) -> Any:
     return tf.gather(positions, neighbour) - tf.gather(positions, centre) + shift
 
 
-def safe_norm(vectors: Any) -> Any:
+def safe_norm(vectors: Tensor) -> Tensor:
     """Return lengths, (P,), with gradient 0 instead of NaN at length 0."""
     squared = tf.reduce_sum(vectors**2, axis=-1)
     return tf.sqrt(tf.maximum(squared, 1e-12))
 
 
-def cutoff_function(distance: Any, cutoff: float, kind: str = "cosine") -> Any:
+def cutoff_function(distance: Tensor, cutoff: float, kind: str = "cosine") -> Tensor:
     """Switch interactions off smoothly at the cutoff.
 
     With ``x = distance / cutoff < 1``, and 0 beyond:
@@ -57,14 +57,19 @@ def cutoff_function(distance: Any, cutoff: float, kind: str = "cosine") -> Any:
     Raises:
         ValueError: for an unknown kind.
     """
-    if kind not in CUTOFF_FUNCTIONS:
-        raise ValueError(
-            f"`cutoff_function` must be one of {CUTOFF_FUNCTIONS}. Received: {kind!r}."
-        )
+    check_cutoff_function(kind)
     x = tf.minimum(distance / cutoff, 1.0)
     if kind == "cosine":
         return 0.5 * (tf.cos(math.pi * x) + 1.0)
     return 1.0 - x**6 * (28.0 - 48.0 * x + 21.0 * x**2)
+
+
+def check_cutoff_function(kind: str) -> None:
+    """Raise a ValueError for an unknown kind of cutoff function."""
+    if kind not in _CUTOFF_FUNCTIONS:
+        raise ValueError(
+            f"`cutoff_function` must be one of {_CUTOFF_FUNCTIONS}. Received: {kind!r}."
+        )
 
 
 def cutoff_derivatives(distance: NDArray, cutoff: float, kind: str) -> NDArray:
@@ -81,52 +86,36 @@ def cutoff_derivatives(distance: NDArray, cutoff: float, kind: str) -> NDArray:
     return np.stack([value, scale * slope, scale**2 * curvature])
 
 
-@keras.saving.register_keras_serializable(package="tfpes")
-class GaussianBasis(keras.layers.Layer):
+def gaussian_basis(distance: Tensor, size: int, cutoff: float) -> Tensor:
     """Expand distances in Gaussians on an even grid from 0 to the cutoff.
 
     ``g_k(d) = exp(-(d - c_k)² / (2 w²))`` with ``w = c_1 - c_0``
     (Schütt et al., J. Chem. Phys. 148, 241722 (2018)).
 
     Args:
-        size: number of Gaussians.
+        distance: (P,), Å.
+        size: number of Gaussians, at least 2.
         cutoff: Å.
+
+    Returns:
+        (P, size).
     """
-
-    def __init__(self, size: int, cutoff: float, **kwargs: Any) -> None:
-        """Remember the grid."""
-        kwargs.setdefault("autocast", False)
-        super().__init__(**kwargs)
-        self.size = int(size)
-        self.cutoff = float(cutoff)
-
-    def build(self, input_shape: Any = None) -> None:
-        """There is nothing to build."""
-        self.built = True
-
-    def call(self, distance: Any) -> Any:
-        """Expand (P,) distances into (P, size)."""
-        # From float64: TensorFlow's own would be rounded to float32.
-        centres = tf.constant(np.linspace(0.0, self.cutoff, self.size), distance.dtype)
-        width = self.cutoff / (self.size - 1)
-        return tf.exp(-0.5 * ((distance[:, None] - centres) / width) ** 2)
-
-    def derivatives(self, distance: NDArray) -> NDArray:
-        """Return values, slopes and curvatures, (3, P, size) float64."""
-        width = self.cutoff / (self.size - 1)
-        centres = np.linspace(0.0, self.cutoff, self.size)
-        u = (distance[:, None] - centres) / width
-        return np.exp(-0.5 * u**2) * np.stack(
-            [np.ones_like(u), -u / width, (u**2 - 1.0) / width**2]
-        )
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments."""
-        return {**super().get_config(), "size": self.size, "cutoff": self.cutoff}
+    # From float64: TensorFlow's own would be rounded to float32.
+    centres = tf.constant(np.linspace(0.0, cutoff, size), distance.dtype)
+    width = cutoff / (size - 1)
+    return tf.exp(-0.5 * ((distance[:, None] - centres) / width) ** 2)
 
 
-@keras.saving.register_keras_serializable(package="tfpes")
-class SincBasis(keras.layers.Layer):
+def gaussian_derivatives(distance: NDArray, size: int, cutoff: float) -> NDArray:
+    """Return the Gaussians, their slopes and curvatures, (3, P, size) float64."""
+    width = cutoff / (size - 1)
+    u = (distance[:, None] - np.linspace(0.0, cutoff, size)) / width
+    return np.exp(-0.5 * u**2) * np.stack(
+        [np.ones_like(u), -u / width, (u**2 - 1.0) / width**2]
+    )
+
+
+def sinc_basis(distance: Tensor, size: int, cutoff: float) -> Tensor:
     """Expand distances in the spherical Bessel functions of order 0.
 
     ``g_n(d) = sin(n π d / cutoff) / d`` for n = 1 to ``size``
@@ -134,27 +123,13 @@ class SincBasis(keras.layers.Layer):
     2021, use it).
 
     Args:
+        distance: (P,), none of them 0, Å.
         size: number of functions.
         cutoff: Å.
+
+    Returns:
+        (P, size).
     """
-
-    def __init__(self, size: int, cutoff: float, **kwargs: Any) -> None:
-        """Remember the grid."""
-        kwargs.setdefault("autocast", False)
-        super().__init__(**kwargs)
-        self.size = int(size)
-        self.cutoff = float(cutoff)
-
-    def build(self, input_shape: Any = None) -> None:
-        """There is nothing to build."""
-        self.built = True
-
-    def call(self, distance: Any) -> Any:
-        """Expand (P,) distances, none of them 0, into (P, size)."""
-        orders = tf.range(1, self.size + 1, dtype=distance.dtype)
-        distance = distance[:, None]
-        return tf.sin(distance * (orders * (math.pi / self.cutoff))) / distance
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments."""
-        return {**super().get_config(), "size": self.size, "cutoff": self.cutoff}
+    orders = tf.range(1, size + 1, dtype=distance.dtype)
+    distance = distance[:, None]
+    return tf.sin(distance * (orders * (math.pi / cutoff))) / distance

@@ -7,17 +7,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfpes.elements import NUMBER_OF_COLUMNS
-from tfpes.models.element_embedding import ElementEmbedding
 from tfpes.models.hermite import interpolate
+from tfpes.models.network import Network
 from tfpes.models.radial import (
-    CUTOFF_FUNCTIONS,
-    GaussianBasis,
     cutoff_derivatives,
     cutoff_function,
     edge_vectors,
+    gaussian_basis,
+    gaussian_derivatives,
     safe_norm,
 )
+from tfpes.targets import Tensor
 
 _LOG_2 = 0.6931471805599453
 # Intervals of the table of filters per distance of two Gaussians, and at least, for the
@@ -26,13 +26,13 @@ _INTERVALS = 5
 _LEAST_INTERVALS = 100
 
 
-def shifted_softplus(x: Any) -> Any:
+def _shifted_softplus(x: Tensor) -> Tensor:
     """``ln(1 + eˣ) - ln 2``: smooth, and 0 at 0."""
     return tf.math.softplus(x) - _LOG_2
 
 
 @keras.saving.register_keras_serializable(package="tfpes")
-class SchNet(keras.layers.Layer):
+class SchNet(Network):
     """A message-passing network with continuous-filter convolutions.
 
     Each block updates the features of atom i with its neighbours j,
@@ -60,9 +60,7 @@ class SchNet(keras.layers.Layer):
         **kwargs: ``name``, ``dtype``, ``trainable``.
 
     Call arguments:
-        inputs: dict of ``positions`` (A, 3) Å, ``atomic_numbers`` (A,),
-            ``structure_index`` (A,), ``cell`` (S, 3, 3) Å, ``edge_index`` (2, P),
-            ``edge_shift`` (P, 3).
+        inputs: dict as for :class:`tfpes.models.Potential`.
 
     Returns:
         (A,), one unitless local energy per atom.
@@ -75,6 +73,10 @@ class SchNet(keras.layers.Layer):
         materials, J. Chem. Phys. 148, 241722 (2018).
     """
 
+    _least_basis_size = 2
+    _activation = staticmethod(_shifted_softplus)
+    _spread = 0.05
+
     def __init__(
         self,
         cutoff: float = 5.0,
@@ -86,75 +88,23 @@ class SchNet(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         """Create the sublayers."""
-        # Coordinates keep their precision under any dtype policy.
-        kwargs.setdefault("autocast", False)
-        super().__init__(**kwargs)
-        if not cutoff > 0:
-            raise ValueError(f"`cutoff` must be positive (Å). Received: {cutoff}.")
-        if min(channels, blocks) < 1 or basis_size < 2:
-            raise ValueError(
-                "`channels` and `blocks` must be at least 1 and `basis_size` at least "
-                f"2. Received: {channels}, {blocks}, {basis_size}."
-            )
-        if cutoff_function not in CUTOFF_FUNCTIONS:
-            raise ValueError(
-                f"`cutoff_function` must be one of {CUTOFF_FUNCTIONS}. Received: "
-                f"{cutoff_function!r}."
-            )
-        self.cutoff = float(cutoff)
-        self.channels = int(channels)
-        self.blocks = int(blocks)
-        self.basis_size = int(basis_size)
-        self.cutoff_function = cutoff_function
-        self.interpolate = bool(interpolate)
-        dtype = self.dtype_policy
-
-        def dense(units: int, name: str, **options: Any) -> keras.layers.Dense:
-            return keras.layers.Dense(units, name=name, dtype=dtype, **options)
-
-        self.basis = GaussianBasis(basis_size, cutoff, dtype=dtype)
-        self.embedding = ElementEmbedding(
-            NUMBER_OF_COLUMNS, channels, embeddings_initializer="normal", dtype=dtype
+        super().__init__(
+            cutoff, channels, blocks, basis_size, cutoff_function, **kwargs
         )
+        self.interpolate = bool(interpolate)
+        square = (channels, channels, channels)
         self.filters = [
-            [
-                dense(channels, f"filter_{b}_0", activation=shifted_softplus),
-                dense(channels, f"filter_{b}_1"),
-            ]
+            self._mlp((basis_size, channels, channels), f"filter_{b}")
             for b in range(blocks)
         ]
         self.mixers = [
-            dense(channels, f"mix_{b}", use_bias=False) for b in range(blocks)
-        ]
-        self.updates = [
-            [
-                dense(channels, f"update_{b}_0", activation=shifted_softplus),
-                dense(channels, f"update_{b}_1"),
-            ]
+            self._dense(channels, channels, f"mix_{b}", use_bias=False)
             for b in range(blocks)
         ]
-        self.readout = [
-            dense(max(channels // 2, 1), "readout_0", activation=shifted_softplus),
-            dense(1, "readout_1", use_bias=False),
-        ]
+        self.updates = [self._mlp(square, f"update_{b}") for b in range(blocks)]
+        self.readout = self._make_readout()
 
-    def build(self, input_shape: Any = None) -> None:
-        """Create all weights; their shapes do not depend on the input."""
-        features = (None, self.channels)
-        self.embedding.build((None,))
-        for first, second in self.filters:
-            first.build((None, self.basis_size))
-            second.build(features)
-        for mixer in self.mixers:
-            mixer.build(features)
-        for first, second in self.updates:
-            first.build(features)
-            second.build(features)
-        self.readout[0].build(features)
-        self.readout[1].build((None, self.readout[0].units))
-        self.built = True
-
-    def call(self, inputs: dict[str, Any]) -> Any:
+    def call(self, inputs: dict[str, Tensor]) -> Tensor:
         """Return one unitless local energy per atom, (A,)."""
         centre, neighbour = inputs["edge_index"][0], inputs["edge_index"][1]
         numbers = inputs["atomic_numbers"]
@@ -167,37 +117,38 @@ class SchNet(keras.layers.Layer):
             message = tf.math.unsorted_segment_sum(mixed * filters, centre, num_atoms)
             first, second = self.updates[block]
             features = features + second(first(message))
-        return self.readout[1](self.readout[0](features))[:, 0]
+        return self._read_out(features)
 
-    def _filters(self, distance: Any) -> Callable[[int], Any]:
+    def _filters(self, distance: Tensor) -> Callable[[int], Tensor]:
         """Return a function from a block to its filters times the switch, (P, C)."""
         if self.interpolate:
             intervals = max(_INTERVALS * (self.basis_size - 1), _LEAST_INTERVALS)
             place = distance * (intervals / self.cutoff)
             constants = self._constants(intervals, distance.dtype)
             return lambda block: interpolate(self._table(block, *constants), place)
-        basis = tf.cast(self.basis(distance), self.compute_dtype)
+        basis = gaussian_basis(distance, self.basis_size, self.cutoff)
+        basis = tf.cast(basis, self.compute_dtype)
         switch = cutoff_function(distance, self.cutoff, self.cutoff_function)[:, None]
         switch = tf.cast(switch, self.compute_dtype)
 
-        def evaluate(block: int) -> Any:
+        def evaluate(block: int) -> Tensor:
             first, second = self.filters[block]
             return second(first(basis)) * switch
 
         return evaluate
 
-    def _constants(self, intervals: int, dtype: Any) -> tuple[Any, Any]:
+    def _constants(self, intervals: int, dtype: Any) -> tuple[Tensor, Tensor]:
         """Return basis and switch on the grid, with two derivatives by grid step."""
         knots, step = np.linspace(0, self.cutoff, intervals + 1, retstep=True)
         powers = step ** np.arange(3)[:, None, None]
-        basis = powers * self.basis.derivatives(knots)
+        basis = gaussian_derivatives(knots, self.basis_size, self.cutoff)
         switch = cutoff_derivatives(knots, self.cutoff, self.cutoff_function)
         return (
-            tf.constant(basis, dtype),
+            tf.constant(powers * basis, dtype),
             tf.constant(powers * switch[:, :, None], dtype),
         )
 
-    def _table(self, block: int, basis: Any, switch: Any) -> Any:
+    def _table(self, block: int, basis: Tensor, switch: Tensor) -> Tensor:
         """Return the filters on the grid, with two derivatives, (3, K + 1, C)."""
         first, second = self.filters[block]
         weights = (first.kernel, first.bias, second.kernel, second.bias)
@@ -206,7 +157,7 @@ class SchNet(keras.layers.Layer):
         z, z1, z2 = tf.unstack(tf.tensordot(basis, kernel_0, axes=1))
         z += bias_0
         slope = tf.sigmoid(z)
-        hidden = [shifted_softplus(z), slope * z1]
+        hidden = [_shifted_softplus(z), slope * z1]
         hidden.append(slope * (z2 + (1.0 - slope) * z1**2))
         w, w1, w2 = tf.unstack(tf.tensordot(tf.stack(hidden), kernel_1, axes=1))
         w += bias_1
@@ -215,12 +166,4 @@ class SchNet(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments."""
-        return {
-            **super().get_config(),
-            "cutoff": self.cutoff,
-            "channels": self.channels,
-            "blocks": self.blocks,
-            "basis_size": self.basis_size,
-            "cutoff_function": self.cutoff_function,
-            "interpolate": self.interpolate,
-        }
+        return {**super().get_config(), "interpolate": self.interpolate}

@@ -1,0 +1,54 @@
+"""Options and configuration of both networks."""
+
+import numpy as np
+import pytest
+
+from tfpes.models import PaiNN, SchNet
+
+SMALL = {
+    "cutoff": 3.5,
+    "channels": 4,
+    "blocks": 2,
+    "basis_size": 5,
+    "cutoff_function": "polynomial",
+    "dtype": "float64",
+}
+
+
+@pytest.mark.parametrize(
+    ("network", "options"), [(SchNet, {**SMALL, "interpolate": False}), (PaiNN, SMALL)]
+)
+def test_config(network, options, frames, graph):
+    original = network(**options)
+    inputs = graph(frames[:2], 3.5)
+    copy = network.from_config(original.get_config())
+    for name, value in options.items():
+        assert getattr(copy, name) == value
+    assert not np.array_equal(copy(inputs), original(inputs))
+    copy.set_weights(original.get_weights())
+    np.testing.assert_array_equal(copy(inputs), original(inputs))
+
+
+@pytest.mark.parametrize("network", [SchNet, PaiNN])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cutoff": 0.0}, r"`cutoff` must be positive \(Å\)\. Received: 0\.0"),
+        ({"cutoff": -1.0}, r"`cutoff` must be positive"),
+        ({"cutoff": np.nan}, r"`cutoff` must be positive"),
+        ({"channels": 0}, "`channels` and `blocks` must be at least 1"),
+        ({"blocks": 0}, "`channels` and `blocks` must be at least 1"),
+        ({"basis_size": 0}, "`basis_size` at least [12]. Received: .*, 0."),
+        ({"cutoff_function": "step"}, "`cutoff_function` must be one of.*'step'"),
+    ],
+    ids=str,
+)
+def test_options_that_make_no_sense(network, options, message):
+    with pytest.raises(ValueError, match=message):
+        network(**options)
+
+
+def test_one_gaussian_has_no_width():
+    with pytest.raises(ValueError, match="`basis_size` at least 2"):
+        SchNet(basis_size=1)
+    PaiNN(basis_size=1, channels=1)
