@@ -97,7 +97,7 @@ def test_order_batches_shards_and_padding_do_not_matter(
     batches = [batch(data, part, padding, weighted) for part in parts]
     expected = gathered([batch(data, np.arange(25), 0, weighted)])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(accumulator, "WAITING_NUMBERS", waiting)
+        patch.setattr(accumulator, "_WAITING_NUMBERS", waiting)
         result = gathered(batches[shard:])
         result.merge(gathered(batches[:shard]))
     assert_same(expected, result)
@@ -113,7 +113,10 @@ def test_weights_are_repetitions(seed):
     data = composition, energy, times.astype(float), atoms
     weighted = gathered([batch(data, np.arange(25), weighted=True)])
     repeated = gathered([batch(data, np.repeat(np.arange(25), times))])
-    ours, theirs = weighted.energies.rows(), repeated.energies.rows()
+    ours, theirs = (
+        weighted.tables["energies"].rows(),
+        repeated.tables["energies"].rows(),
+    )
     np.testing.assert_array_equal(ours.dense(), theirs.dense())
     np.testing.assert_allclose(ours.weight, theirs.weight)
     np.testing.assert_allclose(ours.mean, theirs.mean, 1e-12)
@@ -121,9 +124,13 @@ def test_weights_are_repetitions(seed):
         ours.squared_deviations, theirs.squared_deviations, 1e-9, 1e-12
     )
     np.testing.assert_allclose(
-        weighted.forces.components, repeated.forces.components, 1e-12
+        weighted.tables["forces"].components,
+        repeated.tables["forces"].components,
+        1e-12,
     )
-    np.testing.assert_allclose(weighted.forces.squares, repeated.forces.squares, 1e-12)
+    np.testing.assert_allclose(
+        weighted.tables["forces"].squares, repeated.tables["forces"].squares, 1e-12
+    )
 
 
 def test_batches_of_different_kinds():
@@ -138,7 +145,7 @@ def test_batches_of_different_kinds():
     ]
     alone = gathered([{"energy": first[1]["energy"]}, *apart[1:]])
     np.testing.assert_array_equal(
-        alone.energies.rows().mean, expected.energies.rows().mean
+        alone.tables["energies"].rows().mean, expected.tables["energies"].rows().mean
     )
 
 

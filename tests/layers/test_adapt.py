@@ -433,8 +433,8 @@ def test_weights_that_make_no_sense(unchanged, many, weight):
 
 
 def test_weights_of_another_shape(unchanged, many):
-    with pytest.raises(ValueError, match=r"'energy' must have shape \(60,\), one for"):
-        unchanged.adapt([(None, energies(*many), {"energy": np.ones((60, 1))})])
+    with pytest.raises(ValueError, match=r"'energy' must be \(60,\), one for"):
+        unchanged.adapt([(None, energies(*many), {"energy": np.ones((60, 2))})])
 
 
 def test_no_label(unchanged, many):

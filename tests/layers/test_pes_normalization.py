@@ -348,7 +348,7 @@ def test_config_before_adapt():
     layer = PESNormalization(size_law="auto")
     copy = PESNormalization.from_config(layer.get_config())
     assert not copy.is_adapted
-    assert copy.size_law == "auto"
+    assert copy.options.size_law == "auto"
 
 
 def test_config_can_be_written_as_json(norm, counts):

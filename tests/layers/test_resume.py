@@ -171,7 +171,9 @@ def test_adapted_layers_are_merged(batches):
 def test_incompatible_layers(batches):
     layer = gathered(batches[:2])
     good, bad = gathered(batches[2:]), gathered(batches, robust=True)
-    with pytest.raises(ValueError, match="the same option `robust`, which decides"):
+    with pytest.raises(
+        ValueError, match="have the same option `robust`. Received: a layer"
+    ):
         layer.merge_state([good, bad])
     layer.finalize_state()
     assert_close(layer, finalized(batches[:2]))
@@ -212,7 +214,7 @@ def damaged(batch, kind):
         ("structure index", "one of the structures of the batch, 0 to"),
         ("negative weight", "`weights` must be finite and not negative"),
         ("NaN weight", "`weights` must be finite and not negative"),
-        ("shape of weights", r"Weights of the key 'forces' must have shape .*one for"),
+        ("shape of weights", r"`sample_weight` of the key 'forces' must be .*one for"),
         ("key of weights", "Weights have the keys of the targets, .*Received: force"),
     ],
 )

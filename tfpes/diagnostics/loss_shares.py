@@ -122,7 +122,7 @@ def loss_shares(
         ['raw', 'per atom', 'per √N', 'independent', 'collective']
     """
     used = np.ones(len(structures), bool)
-    if normalization.isolated_atoms == "exclude":
+    if normalization.options.isolated_atoms == "exclude":
         used = ~structures.isolated_atoms
     parts = {
         "energy": _energy_shares(structures[used], normalization),

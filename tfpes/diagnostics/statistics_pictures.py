@@ -35,7 +35,7 @@ def plot_statistics(
     """
     report = normalization.report.as_dict()
     used = ~np.isnan(structures.energy)
-    if normalization.isolated_atoms == "exclude":
+    if normalization.options.isolated_atoms == "exclude":
         used &= ~structures.isolated_atoms
     counts = compositions(structures)[used]
     energy = structures.energy[used]

@@ -6,19 +6,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfpes.layers.batches import Labels, join, read_labels
-from tfpes.statistics import AtomicTable, CompositionTable, virial_mean_square
-from tfpes.targets import split_atom_target, split_structure_target
-
-_PARTS: dict[str, type[CompositionTable] | type[AtomicTable]] = {
-    "energies": CompositionTable,
-    "virials": CompositionTable,
-    "forces": AtomicTable,
-}
+from tfpes.layers.batches import Columns, read_batch
+from tfpes.layers.given import Given, without_padding
+from tfpes.statistics import (
+    AtomicTable,
+    CompositionTable,
+    FitOptions,
+    Report,
+    fit_energy,
+    fit_forces,
+    fit_virial,
+    make_report,
+)
 
 # Batches wait until they hold this many numbers: a few large arrays are summed in a
 # third of the time that many small ones take.
-WAITING_NUMBERS = 2**18
+_WAITING_NUMBERS = 2**18
 
 
 class Accumulator:
@@ -26,84 +29,132 @@ class Accumulator:
 
     def __init__(self, keep_structures: bool = False) -> None:
         """Start empty; a robust fit keeps single structures."""
-        self.energies = CompositionTable(keep_structures=keep_structures)
-        self.virials = CompositionTable()
-        self.forces = AtomicTable()
+        self.keep_structures = keep_structures
+        self.tables: dict[str, Any] = {
+            "energies": CompositionTable(keep_structures=keep_structures),
+            "virials": CompositionTable(),
+            "forces": AtomicTable(),
+        }
 
     def update(self, batches: Iterable[Any]) -> None:
         """Add batches, several at a time.
 
         Args:
-            batches: as :func:`read_labels` takes them.
+            batches: as :func:`read_batch` takes them.
 
         Raises:
             ValueError: if one of them is wrong. Some of those before it are then
                 added, and some not.
         """
-        waiting: list[Labels] = []
+        waiting: list[dict[str, Columns]] = []
         numbers = 0
         for batch in batches:
-            labels = read_labels(batch)
-            if waiting and labels.layout != waiting[0].layout:
+            columns = read_batch(batch)
+            if waiting and _layout(columns) != _layout(waiting[0]):
                 self._add(waiting)
                 waiting, numbers = [], 0
-            waiting.append(labels)
-            numbers += labels.numbers
-            if numbers >= WAITING_NUMBERS:
+            waiting.append(columns)
+            numbers += sum(
+                c.size for cs in columns.values() for c in cs if c is not None
+            )
+            if numbers >= _WAITING_NUMBERS:
                 self._add(waiting)
                 waiting, numbers = [], 0
         if waiting:
             self._add(waiting)
 
-    def _add(self, parts: list[Labels]) -> None:
+    def _add(self, batches: list[dict[str, Columns]]) -> None:
         try:
-            self._add_labels(join(parts))
+            for name in batches[0]:
+                columns = zip(*(batch[name] for batch in batches), strict=True)
+                self.tables[name].update(*map(_join, columns))
         except ValueError:
-            # Messages count structures and atoms from the start of their batch.
-            for labels in parts:
-                Accumulator(self.keep_structures)._add_labels(labels)
+            if len(batches) > 1:
+                # Messages count structures and atoms from the start of their batch.
+                for batch in batches:
+                    Accumulator(self.keep_structures)._add([batch])
             raise
-
-    def _add_labels(self, labels: Labels) -> None:
-        for key, table in (("energy", self.energies), ("virial", self.virials)):
-            if key not in labels.targets:
-                continue
-            values, composition = split_structure_target(labels.targets[key])
-            if key == "virial":
-                values = virial_mean_square(values)
-            weight, isolated = labels.weights.get(key), labels.isolated
-            if isolated is not None and not np.all(labels.size):
-                # A structure without atoms is padding: it is not even counted.
-                real = composition.any(axis=1)
-                values, composition, isolated = (
-                    values[real],
-                    composition[real],
-                    isolated[real],
-                )
-                weight = None if weight is None else weight[real]
-            table.update(composition, values, weight, isolated)
-        if "forces" in labels.targets:
-            forces, numbers, index = split_atom_target(labels.targets["forces"])
-            if labels.isolated is not None:
-                _check_index(index, labels)
-                if labels.isolated.any():
-                    # Zero by symmetry: no draws from a distribution.
-                    owner = index + _of_atoms(_first(labels.structures), labels)
-                    numbers = np.where(labels.isolated[owner], 0, numbers)
-            self.forces.update(numbers, forces, labels.weights.get("forces"))
 
     def merge(self, other: "Accumulator") -> None:
         """Add everything that another accumulator has seen."""
-        self.energies.merge(other.energies)
-        self.virials.merge(other.virials)
-        self.forces.merge(other.forces)
+        for name, table in self.tables.items():
+            table.merge(other.tables[name])
+
+    @property
+    def _has_energies(self) -> bool:
+        # With or without labels.
+        return self.tables["energies"].counts_seen["received"] > 0
+
+    @property
+    def _has_forces(self) -> bool:
+        forces = self.tables["forces"]
+        return bool(forces.atoms.any() or forces.missing.any())
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no structure and no atom has been seen."""
+        structures = self._has_energies or self.tables["virials"].structures
+        return not (structures or self._has_forces)
+
+    def fit(
+        self, options: FitOptions, given: Given
+    ) -> tuple[dict[str, NDArray], Report | None]:
+        """Fit statistics to everything that was seen.
+
+        Args:
+            options: how.
+            given: statistics that are kept.
+
+        Returns:
+            Statistics by name, of the labels that there are, and a report if there are
+            energies.
+
+        Raises:
+            ValueError: if no structure and no atom has been seen, or no label.
+        """
+        if self.is_empty:
+            raise ValueError(
+                "`adapt` needs at least one structure. Received: none. Check that the "
+                "data set is not empty, and that a one-shot iterator is not used twice."
+            )
+        energies, virials, forces = self.tables.values()
+        force_fit = fit_forces(forces, options) if self._has_forces else None
+        virial_fit = fit_virial(virials, options) if virials.structures else None
+        found: dict[str, NDArray] = {}
+        for name, fit in (("force_scale", force_fit), ("virial_scale", virial_fit)):
+            if fit is not None:
+                kept = given.per_element[name]
+                found[name] = np.where(np.isnan(kept), fit.scale, kept)
+        if not self._has_energies:
+            return found, None
+        variance = given.per_element["energy_variance"]
+        energy = fit_energy(
+            energies,
+            options,
+            energy_mean=given.per_element["energy_mean"],
+            energy_variance=variance,
+            collective_variance=given.collective_variance,
+        )
+        found["energy_mean"] = energy.mean
+        found["energy_variance"] = without_padding(energy.variance)
+        found["collective_variance"] = np.array(energy.collective_variance)
+        found["seen"] = (energy.seen | ~np.isnan(variance)).astype(np.float64)
+        report = make_report(
+            energies,
+            energy,
+            forces=forces if force_fit else None,
+            force_fit=force_fit,
+            virial=virials if virial_fit else None,
+            virial_fit=virial_fit,
+        )
+        return found, report
 
     def state(self) -> dict[str, NDArray]:
         """Return everything as arrays of numbers, for :meth:`from_state`."""
         return {
             f"{part}_{name}": array
-            for part in _PARTS
-            for name, array in getattr(self, part).state().items()
+            for part, table in self.tables.items()
+            for name, array in table.state().items()
             # HDF5 files of Keras hold numbers only.
             if name != "kind"
         }
@@ -115,64 +166,26 @@ class Accumulator:
         Raises:
             ValueError: if the state is damaged or of another version.
         """
-        tables = {}
-        for part, table in _PARTS.items():
+        accumulator = cls()
+        for part, table in accumulator.tables.items():
             prefix = f"{part}_"
             arrays = {
                 name.removeprefix(prefix): np.asarray(array)
                 for name, array in state.items()
                 if name.startswith(prefix)
             }
-            kind = np.array(table.__name__)
-            tables[part] = table.from_state({"kind": kind, **arrays})
-        accumulator = cls()
-        for part, filled in tables.items():
-            setattr(accumulator, part, filled)
+            arrays["kind"] = np.array(type(table).__name__)
+            accumulator.tables[part] = type(table).from_state(arrays)
+        accumulator.keep_structures = accumulator.tables["energies"].keep_structures
         return accumulator
 
-    @property
-    def keep_structures(self) -> bool:
-        """Whether single structures are kept."""
-        return self.energies.keep_structures
 
-    @property
-    def has_energies(self) -> bool:
-        """Whether targets had the key "energy", with or without labels."""
-        return self.energies.counts_seen["received"] > 0
-
-    @property
-    def has_forces(self) -> bool:
-        """Whether targets had the key "forces", with or without labels."""
-        return bool(self.forces.atoms.any() or self.forces.missing.any())
-
-    @property
-    def has_virials(self) -> bool:
-        """Whether there is a virial."""
-        return self.virials.structures > 0
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether no structure and no atom has been seen."""
-        return not (self.has_energies or self.has_virials or self.has_forces)
+def _layout(columns: dict[str, Columns]) -> list[tuple]:
+    """Return what must agree between batches that are joined."""
+    return [(name, *(c is None for c in parts)) for name, parts in columns.items()]
 
 
-def _check_index(index: NDArray, labels: Labels) -> None:
-    if not index.size:
-        return
-    wrong = (index < 0) | (index >= _of_atoms(labels.structures, labels))
-    if wrong.any():
-        raise ValueError(
-            "The structure index of an atom must be one of the structures of the "
-            f"batch, 0 to {labels.structures[0] - 1}. Received: {index.min()} to "
-            f"{index.max()}. Pack forces with `tfpes.targets.atom_target`."
-        )
-
-
-def _first(numbers: tuple[int, ...]) -> NDArray[np.int64]:
-    """Return where each batch begins among the structures of all."""
-    return np.cumsum((0, *numbers[:-1]))
-
-
-def _of_atoms(values: Any, labels: Labels) -> NDArray:
-    """Return for each atom the value of its batch."""
-    return np.repeat(values, labels.atoms)
+def _join(parts: tuple[Any, ...]) -> NDArray | None:
+    if parts[0] is None or len(parts) == 1:
+        return parts[0]
+    return np.concatenate(parts)

@@ -1,37 +1,43 @@
 """Progress of `adapt`."""
 
+import contextlib
+import itertools
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import Any
 
 import keras
 
 
-class AdaptProgress:
-    """A Keras progress bar, or nothing."""
+def with_progress(
+    batches: Iterable[Any], steps: int | None, verbose: int | str
+) -> Iterator[Any]:
+    """Yield batches behind a progress bar of Keras; one is done when the next is due.
 
-    def __init__(self, batches: Any, steps: int | None, verbose: int | str) -> None:
-        """Find out how many batches there are."""
-        if verbose == "auto":
-            verbose = int(sys.stdout.isatty())
-        target = steps
-        if target is None and hasattr(batches, "__len__"):
-            # A dataset of unknown cardinality has a length, but not to be asked for.
-            try:
-                target = len(batches)
-            except TypeError:
-                target = None
-        self.bar = (
-            keras.utils.Progbar(target, unit_name="batch") if int(verbose) else None
+    Args:
+        batches: an iterator among them gives no more than are used.
+        steps: number of batches, all by default.
+        verbose: 0 for no bar, ``"auto"`` for one in a terminal.
+
+    Raises:
+        ValueError: for a negative number of steps.
+    """
+    if steps is not None and steps < 0:
+        raise ValueError(
+            f"`steps` is a number of batches, or None for all. Received: {steps}."
         )
-
-    def count(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """Yield the batches; one is done when the next is asked for."""
-        done = 0
-        for batch in batches:
-            yield batch
-            done += 1
-            if self.bar is not None:
-                self.bar.update(done, finalize=False)
-        if self.bar is not None and done:
-            self.bar.update(done, finalize=True)
+    bar = None
+    if sys.stdout.isatty() if verbose == "auto" else int(verbose):
+        target = steps
+        if target is None and isinstance(batches, Sized):
+            # A dataset of unknown cardinality has a length, but not to be asked for.
+            with contextlib.suppress(TypeError):
+                target = len(batches)
+        bar = keras.utils.Progbar(target, unit_name="batch")
+    done = 0
+    for done, batch in enumerate(itertools.islice(batches, steps), start=1):
+        yield batch
+        if bar:
+            bar.update(done, finalize=False)
+    if bar and done:
+        bar.update(done, finalize=True)

@@ -1,38 +1,32 @@
 """Weights with the statistics of a data set, and what they do to labels."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import keras
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from tfpes.elements import (
-    NUMBER_OF_COLUMNS,
-    by_atomic_number,
-    by_symbol,
-    join_symbols,
-)
+from tfpes.elements import NUMBER_OF_COLUMNS, join_symbols
+from tfpes.layers.given import Given
 from tfpes.targets import (
+    Tensor,
     atom_target,
     split_atom_target,
     split_structure_target,
     structure_target,
 )
 
-Values = Mapping[str | int, float] | NDArray | None
-"""One number per element: a mapping of symbol or Z, or an array (119,)."""
-
-WEIGHTS = {
-    "energy_mean": True,
-    "energy_variance": True,
-    "collective_variance": False,
-    "force_scale": True,
-    "virial_scale": True,
-    "seen": True,
-}
-"""Names of the weights, and whether they have one number per element."""
+WEIGHTS = (
+    "energy_mean",
+    "energy_variance",
+    "collective_variance",
+    "force_scale",
+    "virial_scale",
+    "seen",
+)
+"""Names of the weights: one number per element, but for ``collective_variance``."""
 
 _SIGN_OF_STATISTICS = {
     "energy": "seen",
@@ -48,42 +42,22 @@ class Standardization(keras.layers.Layer):
     The base of :class:`PESNormalization`, which also learns them.
 
     Args:
-        given: values of ``energy_mean``, ``energy_variance``, ``force_scale`` and
-            ``virial_scale``, or None.
-        collective_variance: κ², eV².
+        given: statistics to begin with.
         invert: undo the standardization.
         **kwargs: ``name``, ``dtype``, ``trainable``.
     """
 
-    def __init__(
-        self,
-        given: dict[str, Values],
-        collective_variance: float | None,
-        invert: bool,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, given: Given, invert: bool, **kwargs: Any) -> None:
         """Create the weights from what is given."""
         kwargs.setdefault("trainable", False)
         # Float64 energies must arrive as they are.
         kwargs.setdefault("autocast", False)
         super().__init__(**kwargs)
         self.invert = invert
-        self._given = {
-            name: np.full(NUMBER_OF_COLUMNS, np.nan)
-            if values is None
-            else _check_given(by_atomic_number(values, name), name)
-            for name, values in given.items()
-        }
-        if collective_variance is not None and not collective_variance >= 0:
-            raise ValueError(
-                "`collective_variance` must not be negative (eV²). Received: "
-                f"{collective_variance}."
-            )
-        self._given_collective = collective_variance
-        for name, per_atom in WEIGHTS.items():
-            shape = (NUMBER_OF_COLUMNS,) if per_atom else ()
+        self._given = given
+        for name in WEIGHTS:
             weight = self.add_weight(
-                shape=shape,
+                shape=() if name == "collective_variance" else (NUMBER_OF_COLUMNS,),
                 initializer="zeros",
                 dtype="float64",
                 trainable=False,
@@ -92,22 +66,17 @@ class Standardization(keras.layers.Layer):
             )
             setattr(self, name, weight)
         self.built = True
-        self._assign_given()
+        self.assign_statistics(given.weights())
 
-    def _assign_given(self) -> None:
-        """Set the weights to what is given; what is not takes the mean of it."""
-        for name, given in self._given.items():
-            known = given[~np.isnan(given)]
-            # A scale of 0 says that there is none yet.
-            default = 1.0 if name == "energy_variance" else 0.0
-            fill = known.mean() if len(known) else default
-            values = np.where(np.isnan(given), fill, given)
-            if name.startswith("energy"):
-                values = without_padding(values)
-            getattr(self, name).assign(values)
-        self.collective_variance.assign(self._given_collective or 0.0)
-        given = ~np.isnan(self._given["energy_variance"])
-        self.seen.assign(given.astype(np.float64))
+    @property
+    def statistics(self) -> dict[str, NDArray[np.float64]]:
+        """The weights as arrays, by name."""
+        return {name: getattr(self, name).numpy() for name in WEIGHTS}
+
+    def assign_statistics(self, statistics: Mapping[str, ArrayLike]) -> None:
+        """Set some or all of the weights, by name."""
+        for name, value in statistics.items():
+            getattr(self, name).assign(value)
 
     @property
     def is_adapted(self) -> bool:
@@ -134,97 +103,7 @@ class Standardization(keras.layers.Layer):
         with tf.init_scope():
             return bool(np.any(getattr(self, _SIGN_OF_STATISTICS[label]).numpy()))
 
-    def energy_baseline(self, composition: Any) -> Any:
-        """Return ``Σ n_z μ_z``, eV: (S,) float64 for a composition (S, 119)."""
-        composition = self._known(composition)
-        return tf.linalg.matvec(composition, tf.convert_to_tensor(self.energy_mean))
-
-    def energy_scale(self, composition: Any) -> Any:
-        """Return ``√(Σ n_z σ_z² + N² κ²)``, eV: (S,) float64, 1 for no atoms."""
-        composition = self._known(composition)
-        size = tf.reduce_sum(composition, axis=-1)
-        variance = tf.linalg.matvec(
-            composition, tf.convert_to_tensor(self.energy_variance)
-        ) + size**2 * tf.convert_to_tensor(self.collective_variance)
-        return tf.sqrt(tf.where(size > 0, variance, 1.0))
-
-    def virial_scale_of(self, composition: Any) -> Any:
-        """Return ``√(Σ n_z τ_z²)``, eV: (S,) float64, 1 for no atoms."""
-        composition = self._known(composition)
-        squares = tf.convert_to_tensor(self.virial_scale) ** 2
-        variance = tf.linalg.matvec(composition, squares)
-        return tf.sqrt(tf.where(tf.reduce_sum(composition, axis=-1) > 0, variance, 1.0))
-
-    def force_scale_of(self, atomic_numbers: Any) -> Any:
-        """Return η_z of each atom, eV/Å: (A,) float64."""
-        atomic_numbers = tf.cast(atomic_numbers, tf.int32)
-        return tf.gather(tf.convert_to_tensor(self.force_scale), atomic_numbers)
-
-    def atomic_energy_scale(self) -> Any:
-        """Return ``√(σ_z² + κ²)``, the spread of one atom, eV: (119,), 0 at Z = 0."""
-        kappa = tf.convert_to_tensor(self.collective_variance)
-        scale = tf.sqrt(tf.convert_to_tensor(self.energy_variance) + kappa)
-        return tf.where(tf.range(NUMBER_OF_COLUMNS) > 0, scale, 0.0)
-
-    def standardize_energy(self, energy: Any, composition: Any) -> Any:
-        """Return ``E' = (E - baseline) / scale``, (S,) float64."""
-        shifted = tf.cast(energy, tf.float64) - self.energy_baseline(composition)
-        return shifted / self.energy_scale(composition)
-
-    def destandardize_energy(self, energy: Any, composition: Any) -> Any:
-        """Undo :meth:`standardize_energy`, (S,) float64 eV."""
-        scaled = tf.cast(energy, tf.float64) * self.energy_scale(composition)
-        return scaled + self.energy_baseline(composition)
-
-    def standardize_forces(self, forces: Any, atomic_numbers: Any) -> Any:
-        """Return ``F' = F / η_z``, (A, 3), in the dtype of the forces."""
-        forces = tf.convert_to_tensor(forces)
-        scale = self.force_scale_of(atomic_numbers)[:, None]
-        return forces / tf.cast(scale, forces.dtype)
-
-    def destandardize_forces(self, forces: Any, atomic_numbers: Any) -> Any:
-        """Undo :meth:`standardize_forces`, (A, 3) eV/Å."""
-        forces = tf.convert_to_tensor(forces)
-        scale = self.force_scale_of(atomic_numbers)[:, None]
-        return forces * tf.cast(scale, forces.dtype)
-
-    def standardize_virial(self, virial: Any, composition: Any) -> Any:
-        """Return ``W' = W / √(Σ n_z τ_z²)``, (S, 3, 3) float64."""
-        scale = self.virial_scale_of(composition)[:, None, None]
-        return tf.cast(virial, tf.float64) / scale
-
-    def destandardize_virial(self, virial: Any, composition: Any) -> Any:
-        """Undo :meth:`standardize_virial`, (S, 3, 3) float64 eV."""
-        scale = self.virial_scale_of(composition)[:, None, None]
-        return tf.cast(virial, tf.float64) * scale
-
-    def call(self, targets: dict[str, Any]) -> dict[str, Any]:
-        """Standardize the labels of packed targets, or undo it (``invert=True``)."""
-        prefix = "destandardize" if self.invert else "standardize"
-        outputs = {}
-        for key, target in targets.items():
-            if key not in ("energy", "forces", "virial"):
-                raise ValueError(
-                    "`PESNormalization` standardizes the keys 'energy', 'forces' and "
-                    f"'virial'. Received: {key!r}."
-                )
-            self.require_adapted(key)
-            change = getattr(self, f"{prefix}_{key}")
-            if key == "forces":
-                values, numbers, index = split_atom_target(target)
-                outputs[key] = atom_target(change(values, numbers), numbers, index)
-            else:
-                values, composition = split_structure_target(target)
-                outputs[key] = structure_target(
-                    change(values, composition), composition
-                )
-        return outputs
-
-    def compute_output_spec(self, targets: dict[str, Any]) -> dict[str, Any]:
-        """Return the specification of the inputs: nothing changes shape."""
-        return {key: keras.KerasTensor(t.shape, t.dtype) for key, t in targets.items()}
-
-    def require_known(self, composition: Any) -> None:
+    def require_known(self, composition: Tensor) -> None:
         """Raise a ValueError for elements that were never seen (eagerly only)."""
         if not tf.executing_eagerly():
             return
@@ -242,23 +121,149 @@ class Standardization(keras.layers.Layer):
                 f"{culprit}, or pass `energy_mean` and `energy_variance` for it."
             )
 
-    def _known(self, composition: Any) -> Any:
+    def _known(self, composition: Tensor) -> Tensor:
         """Return float64 counts of elements that were seen."""
         self.require_known(composition)
         return tf.cast(composition, tf.float64)
 
+    def energy_baseline(self, composition: Tensor) -> Tensor:
+        """Return ``Σ n_z μ_z``, eV: (S,) float64 for a composition (S, 119)."""
+        composition = self._known(composition)
+        return tf.linalg.matvec(composition, tf.convert_to_tensor(self.energy_mean))
 
-def without_padding(values: NDArray) -> NDArray:
-    """Set the number of padding atoms, Z = 0, to 0."""
-    return np.where(np.arange(NUMBER_OF_COLUMNS) > 0, values, 0.0)
+    def energy_scale(self, composition: Tensor) -> Tensor:
+        """Return ``√(Σ n_z σ_z² + N² κ²)``, eV: (S,) float64, 1 for no atoms."""
+        return self._scale(composition, self.energy_variance, self.collective_variance)
+
+    def virial_scale_of(self, composition: Tensor) -> Tensor:
+        """Return ``√(Σ n_z τ_z²)``, eV: (S,) float64, 1 for no atoms."""
+        return self._scale(composition, tf.convert_to_tensor(self.virial_scale) ** 2)
+
+    def _scale(
+        self, composition: Tensor, variance: Tensor, collective: Tensor = None
+    ) -> Tensor:
+        composition = self._known(composition)
+        size = tf.reduce_sum(composition, axis=-1)
+        total = tf.linalg.matvec(composition, tf.convert_to_tensor(variance))
+        if collective is not None:
+            total += size**2 * tf.convert_to_tensor(collective)
+        return tf.sqrt(tf.where(size > 0, total, 1.0))
+
+    def force_scale_of(self, atomic_numbers: Tensor) -> Tensor:
+        """Return η_z of each atom, eV/Å: (A,) float64."""
+        atomic_numbers = tf.cast(atomic_numbers, tf.int32)
+        return tf.gather(tf.convert_to_tensor(self.force_scale), atomic_numbers)
+
+    def atomic_energy_scale(self) -> Tensor:
+        """Return ``√(σ_z² + κ²)``, the spread of one atom, eV: (119,), 0 at Z = 0."""
+        kappa = tf.convert_to_tensor(self.collective_variance)
+        scale = tf.sqrt(tf.convert_to_tensor(self.energy_variance) + kappa)
+        return tf.where(tf.range(NUMBER_OF_COLUMNS) > 0, scale, 0.0)
+
+    def standardize_energy(self, energy: Tensor, composition: Tensor) -> Tensor:
+        """Return ``E' = (E - baseline) / scale``, (S,) float64."""
+        shifted = _floats(energy, tf.float64) - self.energy_baseline(composition)
+        return shifted / self.energy_scale(composition)
+
+    def destandardize_energy(self, energy: Tensor, composition: Tensor) -> Tensor:
+        """Undo :meth:`standardize_energy`, (S,) float64 eV."""
+        scaled = _floats(energy, tf.float64) * self.energy_scale(composition)
+        return scaled + self.energy_baseline(composition)
+
+    def standardize_forces(self, forces: Tensor, atomic_numbers: Tensor) -> Tensor:
+        """Return ``F' = F / η_z``, (A, 3), in the dtype of the forces."""
+        forces, scale = _floats(forces), self.force_scale_of(atomic_numbers)
+        return forces / tf.cast(scale[:, None], forces.dtype)
+
+    def destandardize_forces(self, forces: Tensor, atomic_numbers: Tensor) -> Tensor:
+        """Undo :meth:`standardize_forces`, (A, 3) eV/Å."""
+        forces, scale = _floats(forces), self.force_scale_of(atomic_numbers)
+        return forces * tf.cast(scale[:, None], forces.dtype)
+
+    def standardize_virial(self, virial: Tensor, composition: Tensor) -> Tensor:
+        """Return ``W' = W / √(Σ n_z τ_z²)``, (S, 3, 3) float64."""
+        scale = self.virial_scale_of(composition)[:, None, None]
+        return _floats(virial, tf.float64) / scale
+
+    def destandardize_virial(self, virial: Tensor, composition: Tensor) -> Tensor:
+        """Undo :meth:`standardize_virial`, (S, 3, 3) float64 eV."""
+        scale = self.virial_scale_of(composition)[:, None, None]
+        return _floats(virial, tf.float64) * scale
+
+    def call(self, targets: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Standardize the labels of packed targets, or undo it (``invert=True``)."""
+        prefix = "destandardize" if self.invert else "standardize"
+        outputs = {}
+        for key, target in targets.items():
+            if key not in ("energy", "forces", "virial"):
+                raise ValueError(
+                    "`PESNormalization` standardizes the keys 'energy', 'forces' and "
+                    f"'virial'. Received: {key!r}."
+                )
+            self.require_adapted(key)
+            change = getattr(self, f"{prefix}_{key}")
+            if key == "forces":
+                values, numbers, index = split_atom_target(target)
+                outputs[key] = atom_target(change(values, numbers), numbers, index)
+            else:
+                values, counts = split_structure_target(target)
+                outputs[key] = structure_target(change(values, counts), counts)
+        return outputs
+
+    def compute_output_spec(
+        self, targets: dict[str, Tensor]
+    ) -> dict[str, keras.KerasTensor]:
+        """Return the specification of the inputs: nothing changes shape."""
+        return {key: keras.KerasTensor(t.shape, t.dtype) for key, t in targets.items()}
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what is given, and the statistics as they are now."""
+        given, invert = self._given.as_dict(), self.invert
+        config = {**super().get_config(), **given, "invert": invert}
+        if self.is_adapted:
+            statistics = self.statistics.items()
+            config["statistics"] = {name: value.tolist() for name, value in statistics}
+        return config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Make a layer from what :meth:`get_config` returned."""
+        config = dict(config)
+        statistics = config.pop("statistics", {})
+        layer = cls(**config)
+        layer.assign_statistics(statistics)
+        return layer
+
+    def save_own_variables(self, store: Any) -> None:
+        """Store the statistics under their names."""
+        for name, value in self.statistics.items():
+            store[name] = value
+
+    def load_own_variables(self, store: Any) -> None:
+        """Load the statistics.
+
+        Raises:
+            ValueError: if one of them is missing. The layer is then unchanged.
+        """
+        stored = set(store.keys())
+        if not stored and self.is_adapted:
+            # Keras stores a layer that a model and its losses share only once; the
+            # copy of a loss has its statistics from its configuration.
+            return
+        missing = [name for name in WEIGHTS if name not in stored]
+        if missing:
+            raise ValueError(
+                f"A file of this layer holds {', '.join(WEIGHTS)}. Received: one "
+                f"without {', '.join(missing)}. It was not written by this class."
+            )
+        self.assign_statistics({name: np.asarray(store[name]) for name in WEIGHTS})
 
 
-def _check_given(values: NDArray, name: str) -> NDArray:
-    known = values[~np.isnan(values)]
-    positive = name != "energy_mean"
-    if not np.isfinite(known).all() or (positive and (known <= 0).any()):
-        raise ValueError(
-            f"`{name}` must be finite{' and positive' if positive else ''}. Received: "
-            f"{by_symbol(values)}."
-        )
-    return values
+def _floats(values: Tensor, dtype: tf.DType | None = None) -> Tensor:
+    """Return a tensor of floating point numbers, by default in the dtype they have."""
+    # TensorFlow alone would round Python's numbers to float32.
+    hint = None if hasattr(values, "dtype") else tf.float64
+    tensor = tf.convert_to_tensor(values, dtype_hint=hint)
+    if dtype is None and not tensor.dtype.is_floating:
+        dtype = tf.float64
+    return tensor if dtype is None else tf.cast(tensor, dtype)

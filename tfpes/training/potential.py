@@ -1,5 +1,6 @@
 """The potential that a run trains: network, statistics, losses."""
 
+import dataclasses
 from typing import Any
 
 import keras
@@ -56,7 +57,9 @@ def continued_potential(
     normalization = model.normalization
     before = normalization.energy_mean.numpy()
     if options.baseline == "adapt":
-        normalization.size_law = options.size_law
+        normalization.options = dataclasses.replace(
+            normalization.options, size_law=options.size_law
+        )
     finetuning.prepare(model, structures, options.baseline)
     console.print(f"Model: {options.start}, baseline: {options.baseline}")
     print_report(normalization, console)

@@ -1,0 +1,84 @@
+"""Statistics that are given rather than learned."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfpes.elements import NUMBER_OF_COLUMNS, by_atomic_number, by_symbol
+
+Values = Mapping[str | int, float] | NDArray | None
+"""One number per element: a mapping of symbol or Z, or an array (119,)."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Given:
+    """Checked statistics, NaN for elements whose value is not given.
+
+    Args:
+        per_element: ``energy_mean``, ``energy_variance``, ``force_scale`` and
+            ``virial_scale`` by name, (119,) each.
+        collective_variance: κ², eV², or None.
+    """
+
+    per_element: dict[str, NDArray[np.float64]]
+    collective_variance: float | None
+
+    @classmethod
+    def check(cls, collective_variance: float | None, **values: Values) -> "Given":
+        """Return what a user gives.
+
+        Raises:
+            ValueError: for unknown elements and values that make no sense.
+        """
+        if collective_variance is not None and not collective_variance >= 0:
+            raise ValueError(
+                "`collective_variance` must not be negative (eV²). Received: "
+                f"{collective_variance}."
+            )
+        arrays = {
+            name: by_atomic_number({} if value is None else value, name)
+            for name, value in values.items()
+        }
+        for name, array in arrays.items():
+            known = array[~np.isnan(array)]
+            positive = name != "energy_mean"
+            if not np.isfinite(known).all() or (positive and (known <= 0).any()):
+                raise ValueError(
+                    f"`{name}` must be finite{' and positive' if positive else ''}. "
+                    f"Received: {by_symbol(array)}."
+                )
+        return cls(arrays, collective_variance)
+
+    def weights(self) -> dict[str, NDArray[np.float64]]:
+        """Return the weights of a layer with nothing else; the rest is the mean."""
+        weights = {}
+        for name, given in self.per_element.items():
+            known = given[~np.isnan(given)]
+            # A scale of 0 says that there is none yet.
+            default = 1.0 if name == "energy_variance" else 0.0
+            fill = known.mean() if len(known) else default
+            values = np.where(np.isnan(given), fill, given)
+            energy = name.startswith("energy")
+            weights[name] = without_padding(values) if energy else values
+        weights["collective_variance"] = np.array(self.collective_variance or 0.0)
+        known = ~np.isnan(self.per_element["energy_variance"])
+        weights["seen"] = known.astype(np.float64)
+        return weights
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what was given, None where nothing was."""
+        return {
+            **{
+                name: None if np.isnan(values).all() else by_symbol(values)
+                for name, values in self.per_element.items()
+            },
+            "collective_variance": self.collective_variance,
+        }
+
+
+def without_padding(values: NDArray) -> NDArray:
+    """Set the number of padding atoms, Z = 0, to 0."""
+    return np.where(np.arange(NUMBER_OF_COLUMNS) > 0, values, 0.0)
