@@ -8,9 +8,8 @@ import pytest
 from ase.build import bulk
 
 import tfpes
-from tfpes.evaluation import compositions, predict
 from tfpes.finetuning import load_trained, prepare, refit_baseline
-from tfpes.layers.standardization import WEIGHTS
+from tfpes.inference import compositions, predict
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +24,7 @@ def model(trained):
 
 
 def statistics(model):
-    return {name: getattr(model.normalization, name).numpy() for name in WEIGHTS}
+    return model.normalization.statistics
 
 
 def shifted(structures, shift):
@@ -125,7 +124,7 @@ def test_what_refit_refuses(model, trained, labelled):
     atoms = bulk("Ag", cubic=True)
     silver = [labelled(atoms, energy=1.0, forces=np.zeros((4, 3)))]
     with pytest.raises(
-        ValueError, match=r"trained on Cu, Au\. Received: Ag\. .* `adapt`"
+        ValueError, match=r"trained on Cu, Au\. Received: Ag.*baseline `adapt`"
     ):
         refit_baseline(model, tfpes.data.read(silver, 4.0, verbose=False))
     wider = dataclasses.replace(trained.structures, cutoff=5.0)

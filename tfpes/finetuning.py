@@ -7,9 +7,8 @@ import numpy as np
 
 from tfpes.data import Structures
 from tfpes.elements import by_symbol
-from tfpes.evaluation import compositions, predict
+from tfpes.inference import compositions, predict, require_cutoff, require_elements
 from tfpes.inference.loading import load_keras
-from tfpes.inference.requirements import require_cutoff, require_elements
 from tfpes.models import Potential
 from tfpes.statistics import CompositionTable, FitOptions, fit_energy
 
@@ -51,7 +50,7 @@ def refit_baseline(
             "Make a `Potential` of its network and normalization with the reference "
             "energies of the new data."
         )
-    _require_fit(model, structures)
+    _require_known(model, structures)
     normalization = model.normalization
     residual = structures.energy - predict(model, structures, batch_size).energy
     table = CompositionTable()
@@ -94,11 +93,10 @@ def prepare(model: Potential, structures: Structures, baseline: str = "refit") -
     elif baseline == "refit":
         refit_baseline(model, structures)
     else:
-        _require_fit(model, structures)
+        _require_known(model, structures)
 
 
-def _require_fit(model: Potential, structures: Structures) -> None:
-    """Raise a ValueError if a potential cannot say anything of the structures."""
+def _require_known(model: Potential, structures: Structures) -> None:
     require_cutoff(model, structures)
     require_elements(
         model,
