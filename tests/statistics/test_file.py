@@ -41,7 +41,7 @@ def change(path, **entries):
 def test_round_trip_is_exact(norm, path):
     again = PESNormalization.from_json(path)
     assert_same(again, norm)
-    assert again.size_law == "auto"
+    assert again.options.size_law == "auto"
     assert str(again.report) == str(norm.report)
     assert again.report.warnings == norm.report.warnings
 
