@@ -1,9 +1,18 @@
+import errno
 import json
+import os
 import pathlib
 
 import pytest
 
-from tfpes.files import listing, new_file, new_folder, replacing, write_json
+from tfpes.files import (
+    listing,
+    new_file,
+    new_folder,
+    replacing,
+    replacing_folder,
+    write_json,
+)
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path):
@@ -52,3 +61,41 @@ def test_new_folder(tmp_path, monkeypatch):
         new_folder("runs/cu-2", False, "cu")
     with pytest.raises(FileExistsError, match=r"must be a folder.*a file"):
         new_folder("runs/cu-2/a", True, "cu")
+
+
+# -- folders ------------------------------------------------------------------------
+
+
+def write_folder(path, text, error=None):
+    with replacing_folder(path) as folder:
+        folder.mkdir()
+        (folder / text).write_text(text)
+        if error:
+            raise error
+
+
+def test_a_new_folder_takes_the_place_of_the_old_one(tmp_path):
+    path = tmp_path / "new" / "folder" / "model"
+    for text in ("first", "second"):
+        write_folder(path, text)
+        assert [p.name for p in path.iterdir()] == [text]
+        assert [p.name for p in path.parent.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("moment", ["writing", "moving"])
+def test_a_full_disk_leaves_the_old_folder(tmp_path, monkeypatch, moment):
+    path = tmp_path / "model"
+    write_folder(path, "first")
+    replace, full = os.replace, OSError(errno.ENOSPC, "No space left on device")
+
+    def fail(source, target):
+        if target == path and "replaced" not in str(source):
+            raise full
+        replace(source, target)
+
+    if moment == "moving":
+        monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="No space left on device"):
+        write_folder(path, "second", full if moment == "writing" else None)
+    assert [p.name for p in path.iterdir()] == ["first"]
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]

@@ -114,6 +114,24 @@ def test_standardize_energy(norm, counts, close):
     close(norm.destandardize_energy(standardized, counts), energy)
 
 
+@pytest.mark.parametrize("kind", [list, np.array, tf.constant])
+def test_numbers_of_any_kind_keep_their_digits(norm, kind):
+    energy, counts = -123456.789012345, [[0.0] * 8 + [3.0] + [0.0] * 110]
+    value = [energy] if kind is list else kind([energy], "float64")
+    found = norm.standardize_energy(value, kind(counts)).numpy()
+    scale = np.sqrt(3 * VARIANCE["O"] + 9 * KAPPA2)
+    np.testing.assert_allclose(found, (energy - 3 * MEAN["O"]) / scale, rtol=1e-14)
+    back = norm.destandardize_energy(kind(found), kind(counts)).numpy()
+    np.testing.assert_allclose(back, energy, rtol=1e-14)
+    forces = norm.standardize_forces(kind([[1, 2, 3]]), kind([8])).numpy()
+    np.testing.assert_allclose(forces, np.array([[1, 2, 3]]) / FORCE["O"], rtol=1e-14)
+    virial = kind([[[1.0, 0.1, 0.2], [0.1, 2.0, 0.3], [0.2, 0.3, 3.0]]])
+    tau = VIRIAL["O"] * np.sqrt(3)
+    found = norm.standardize_virial(virial, kind(counts)).numpy()
+    rounding = 1e-7 if kind is tf.constant else 1e-14
+    np.testing.assert_allclose(found, np.array(virial) / tau, rtol=rounding)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_standardize_forces(norm, dtype, close):
     numbers = [1, 29, 8, 0]

@@ -10,14 +10,10 @@ from tfpes.layers import PESNormalization
 LABELS = ("energy", "forces", "virial")
 
 
-def weights_of(layer):
-    return {weight.name: weight.numpy() for weight in layer.weights}
-
-
 def assert_close(left, right, rtol=1e-12):
-    expected = weights_of(right)
-    for name, value in weights_of(left).items():
-        np.testing.assert_allclose(value, expected[name], rtol=rtol, err_msg=name)
+    for name, value in left.statistics.items():
+        expected = right.statistics[name]
+        np.testing.assert_allclose(value, expected, rtol=rtol, err_msg=name)
 
 
 @pytest.fixture
@@ -124,12 +120,12 @@ def test_file_of_another_option(batches):
     store = {}
     finalized(batches, robust=True).save_own_variables(store)
     layer = finalized(batches[:1])
-    before = weights_of(layer)
+    before = layer.statistics
     with pytest.raises(
         ValueError, match=r"same option `robust`. Received: a file with"
     ):
         layer.load_own_variables(store)
-    for name, value in weights_of(layer).items():
+    for name, value in layer.statistics.items():
         np.testing.assert_array_equal(value, before[name])
 
 
@@ -177,51 +173,3 @@ def test_incompatible_layers(batches):
         layer.merge_state([good, bad])
     layer.finalize_state()
     assert_close(layer, finalized(batches[:2]))
-
-
-# -- batches that cannot be gathered --------------------------------------------------
-
-
-def damaged(batch, kind):
-    inputs, targets = batch
-    targets = {key: np.array(value) for key, value in targets.items()}
-    weights = {}
-    if kind == "infinite force":
-        targets["forces"][0, 0] = np.inf
-    elif kind == "unknown element":
-        targets["forces"][0, 3] = 119
-    elif kind == "infinite virial":
-        targets["virial"][:, :9] = np.inf
-    elif kind == "structure index":
-        targets["forces"][0, 4] = 99
-    elif kind == "negative weight":
-        weights = {"forces": -np.ones(len(targets["forces"]))}
-    elif kind == "NaN weight":
-        weights = {"virial": np.full(len(targets["virial"]), np.nan)}
-    elif kind == "shape of weights":
-        weights = {"forces": np.ones(3)}
-    elif kind == "key of weights":
-        weights = {"force": np.ones(len(targets["forces"]))}
-    return inputs, targets, weights
-
-
-@pytest.mark.parametrize(
-    ("kind", "message"),
-    [
-        ("infinite force", "`forces` must be finite"),
-        ("unknown element", "from 0 .padding. to 118. Received: 119"),
-        ("infinite virial", "`values` must be finite"),
-        ("structure index", "one of the structures of the batch, 0 to"),
-        ("negative weight", "`weights` must be finite and not negative"),
-        ("NaN weight", "`weights` must be finite and not negative"),
-        ("shape of weights", r"`sample_weight` of the key 'forces' must be .*one for"),
-        ("key of weights", "Weights have the keys of the targets, .*Received: force"),
-    ],
-)
-def test_bad_batch_leaves_what_was_gathered(batches, kind, message):
-    layer = gathered(batches)
-    batch = batches[0]
-    with pytest.raises(ValueError, match=message):
-        layer.update_state(damaged(batch, kind))
-    layer.finalize_state()
-    assert_close(layer, finalized(batches), 0)

@@ -120,34 +120,6 @@ def test_weights_files(trained, tmp_path):
         np.testing.assert_array_equal(value, expected[name])
 
 
-SCRIPT = """
-import sys
-import numpy as np
-import keras, tfpes
-
-inputs = dict(np.load(sys.argv[2]))
-model = keras.models.load_model(sys.argv[1])
-np.savez(sys.argv[3], **model(inputs))
-"""
-
-
-def test_file_in_a_new_process(trained, run_python, tmp_path):
-    ((inputs, _),) = trained.dataset
-    np.savez(tmp_path / "inputs.npz", **inputs)
-    run_python(
-        SCRIPT, trained.keras_file, tmp_path / "inputs.npz", tmp_path / "out.npz"
-    )
-    expected = trained.model(inputs)
-    with np.load(tmp_path / "out.npz") as found:
-        assert found["energy"].dtype == np.float64
-        np.testing.assert_allclose(
-            found["energy"], expected["energy"], rtol=0, atol=1e-6
-        )
-        np.testing.assert_allclose(
-            found["forces"], expected["forces"], rtol=0, atol=1e-5
-        )
-
-
 def test_use_before_adapt(trained):
     norm = tfpes.layers.PESNormalization()
     network = tfpes.models.SchNet(4.0, channels=4, blocks=1, basis_size=4)

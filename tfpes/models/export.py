@@ -102,8 +102,8 @@ def export_potential(
         "energy_unit": tf.constant("eV"),
         "length_unit": tf.constant("Angstrom"),
         **{
-            name: tf.constant(getattr(potential.normalization, name).numpy())
-            for name in WEIGHTS
+            name: tf.constant(value)
+            for name, value in potential.normalization.statistics.items()
         },
     }
 
