@@ -374,7 +374,7 @@ BAD_DATA = {
     "empty iterator": (iter(()), "one structure. Received: none"),
     "padding": ([energies(NONE, np.full(3, np.nan))], "one structure. Received: none"),
     "no energy": (
-        [energies(NONE + 1, np.full(3, np.nan))],
+        [energies(2 * np.eye(119)[[29, 29, 8]], np.full(3, np.nan))],
         "at least one structure with an energy. Received: 3 structures",
     ),
     "isolated atoms": (
