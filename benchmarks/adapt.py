@@ -34,8 +34,8 @@ from tfpes.statistics import (
     fit_energy,
     fit_forces,
 )
-from tfpes.statistics.fit.estimate import Given, estimate
-from tfpes.statistics.fit.laws import COLLECTIVE_FLOOR
+from tfpes.statistics.fit import energy
+from tfpes.statistics.fit.laws import _COLLECTIVE_FLOOR
 from tfpes.statistics.fit.variance import FLOOR
 
 SHARED = pathlib.Path(__file__).parents[2] / "shared" / "data"
@@ -161,10 +161,10 @@ def reference(quick):
         error = np.max(np.abs(found / expected - 1))
         console.print(f"  {name:18s} {error:.1e}")
     nothing = np.full(119, np.nan)
-    likelihood = estimate(
+    likelihood = energy._fit(
         filled(copper, [-1.1, -1.8, -3.3, -5.8]).rows(),
         FitOptions(prior_strength=0),
-        Given(nothing, nothing, None, nothing),
+        energy._Known(nothing, nothing, None, nothing),
         restricted=False,
     )
     error = abs(60 * likelihood.variance[29] - 1)
@@ -231,7 +231,7 @@ def optimum(quick):
             function, pooled = naive_objective(composition, energies, collective)
             fit = fit_energy(filled(composition, energies), FitOptions(size_law=law))
             ours = np.log(fit.variance[fit.seen])
-            least = COLLECTIVE_FLOOR if collective else FLOOR
+            least = _COLLECTIVE_FLOOR if collective else FLOOR
             bounds = [tuple(np.log(pooled * np.array([least, 1e4])))] * ours.size
             if collective:
                 ours = np.append(ours, fit.collective_variance)
@@ -362,11 +362,15 @@ def million(quick):
     distinct = len(table)
     fit = fit_energy(table)
     solved = time.perf_counter()
+    rows = table.rows()
+    n = rows.composition
+    arrays = (n.data, n.indices, n.indptr, *rows.moments())
+    size = sum(array.nbytes for array in arrays)
     error = np.max(np.abs(fit.variance[1:90] / variance[1:] - 1))
     console.print(
         f"  {distinct} compositions, rank {fit.rank}: drawn and gathered in "
         f"{gathered - start:.1f} s, both laws solved in {solved - gathered:.1f} s, "
-        f"table {table.nbytes / 1e6:.0f} MB; sigma² within {error:.1%}"
+        f"table {size / 1e6:.0f} MB; sigma² within {error:.1%}"
     )
 
 

@@ -117,7 +117,7 @@ def test_weights_are_repetitions(seed):
         weighted.tables["energies"].rows(),
         repeated.tables["energies"].rows(),
     )
-    np.testing.assert_array_equal(ours.dense(), theirs.dense())
+    assert (ours.composition != theirs.composition).nnz == 0
     np.testing.assert_allclose(ours.weight, theirs.weight)
     np.testing.assert_allclose(ours.mean, theirs.mean, 1e-12)
     np.testing.assert_allclose(

@@ -82,7 +82,7 @@ def test_report_after_loading(batches):
 def test_plain_numbers_only(batches, tmp_path):
     store = {}
     finalized(batches, robust=True).save_own_variables(store)
-    assert any(name.startswith("gathered_energies_bulk_kept") for name in store)
+    assert "gathered_energies_bulk_mean" in store
     for value in store.values():
         assert np.asarray(value).dtype.kind in "biuf"
     with h5py.File(tmp_path / "x.h5", "w") as file:
@@ -136,7 +136,7 @@ def test_damaged_file(batches):
     with pytest.raises(ValueError, match=r"without squares. The file is damaged"):
         PESNormalization().load_own_variables(damaged)
     damaged = store | {"gathered_energies_version": np.array(9)}
-    with pytest.raises(ValueError, match="of kind 'CompositionTable', version 9"):
+    with pytest.raises(ValueError, match=r"`CompositionTable` has .* of version 9"):
         PESNormalization().load_own_variables(damaged)
 
 

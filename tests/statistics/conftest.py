@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from tfpes.statistics import CompositionTable, FitOptions
-from tfpes.statistics.fit.estimate import Given, estimate
+from tfpes.statistics.fit import energy
 
 SHARED_DATA = Path(__file__).parents[3] / "shared" / "data"
-SHARED_SETS = ("acac_botnet", "mlearn6", "mptrj_random_1k", "nbmotaw_mvl")
 
 
 def dense(compositions):
@@ -69,8 +68,9 @@ def maximum_likelihood():
 
     def fit(table):
         nothing = np.full(119, np.nan)
-        given = Given(nothing, nothing, None, nothing)
-        return estimate(table.rows(), FitOptions(prior_strength=0), given, False)
+        known = energy._Known(nothing, nothing, None, nothing)
+        options = FitOptions(prior_strength=0)
+        return energy._fit(table.rows(), options, known, restricted=False)
 
     return fit
 

@@ -1,10 +1,16 @@
+"""What must hold for any data.
+
+The search stops at 1e-8 of a variance, whose standard error is 1e-2 or more; what
+follows from it is good to 1e-6.
+"""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfpes.statistics import FitOptions, fit_energy
-from tfpes.statistics.report.goodness import residuals, standardized
+from tfpes.statistics.report.goodness import _residuals, standardized
 
 
 def problem(simulate, seed, structures=120, elements=4, **options):
@@ -17,8 +23,8 @@ def test_maximum_likelihood(fill, simulate, maximum_likelihood, seed):
     composition, energies = problem(simulate, seed)
     table = fill(composition, energies)
     fit = maximum_likelihood(table)
-    assert standardized(table.rows(), fit).mean_square == pytest.approx(1, rel=1e-9)
-    deviation = table.rows().weight * residuals(table.rows(), fit)[0]
+    assert standardized(table.rows(), fit).mean_square == pytest.approx(1, rel=1e-6)
+    deviation = table.rows().weight * _residuals(table.rows(), fit)[0]
     assert abs(deviation.sum()) < 1e-9 * np.abs(deviation).sum()
 
 
@@ -29,7 +35,7 @@ def test_restricted_likelihood(fill, simulate, seed, law):
     table = fill(composition, energies)
     fit = fit_energy(table, FitOptions(prior_strength=0, size_law=law))
     total = standardized(table.rows(), fit).mean_square * fit.structures
-    assert total == pytest.approx(fit.structures - fit.rank, rel=1e-8)
+    assert total == pytest.approx(fit.structures - fit.rank, rel=1e-6)
 
 
 @pytest.mark.parametrize("law", ["independent", "collective"])
@@ -40,9 +46,9 @@ def test_scaling_the_energies(fill, simulate, law, seed, factor):
     one = fit_energy(fill(composition, energies), FitOptions(size_law=law))
     other = fit_energy(fill(composition, energies * factor), FitOptions(size_law=law))
     np.testing.assert_allclose(other.mean, one.mean * factor, 1e-10)
-    np.testing.assert_allclose(other.variance, one.variance * factor**2, 1e-8)
+    np.testing.assert_allclose(other.variance, one.variance * factor**2, 1e-6)
     scaled = other.collective_variance / factor**2
-    assert scaled == pytest.approx(one.collective_variance, rel=1e-8, abs=1e-9)
+    assert scaled == pytest.approx(one.collective_variance, rel=1e-6, abs=1e-9)
 
 
 @settings(max_examples=25, deadline=None)
@@ -54,14 +60,14 @@ def test_shifting_the_energies_of_elements(fill, simulate, seed):
     other = fit_energy(fill(composition, energies + composition @ shift))
     seen = one.seen
     np.testing.assert_allclose(other.mean[seen], (one.mean + shift)[seen], 1e-9, 1e-7)
-    np.testing.assert_allclose(other.variance, one.variance, 1e-7)
+    np.testing.assert_allclose(other.variance, one.variance, 1e-6)
 
 
 def test_shifting_where_means_are_undetermined(fill):
     composition = [{1: 2 * n, 8: n, 6: m} for n in (1, 2, 3) for m in (1, 2, 4)]
     generator = np.random.default_rng(0)
     table = fill(composition, energies := generator.normal(size=9))
-    dense = table.rows().dense()
+    dense = table.rows().composition.toarray()
     one = fit_energy(table)
     shift = generator.normal(size=119)
     rows = [sum(shift[z] * n for z, n in c.items()) for c in composition]
@@ -69,7 +75,7 @@ def test_shifting_where_means_are_undetermined(fill):
     np.testing.assert_allclose(
         dense @ other.mean, dense @ (one.mean + shift), rtol=1e-10
     )
-    np.testing.assert_allclose(other.variance, one.variance, 1e-9)
+    np.testing.assert_allclose(other.variance, one.variance, 1e-6)
 
 
 @settings(max_examples=25, deadline=None)
@@ -86,7 +92,7 @@ def test_permutation_batches_and_duplicates(fill, simulate, seed, batch):
         table.merge(fill(composition[piece], energies[piece]))
     other = fit_energy(table)
     np.testing.assert_allclose(other.mean, one.mean, 1e-10)
-    np.testing.assert_allclose(other.variance, one.variance, 1e-9)
+    np.testing.assert_allclose(other.variance, one.variance, 1e-6)
 
 
 def test_the_order_of_structures_leaves_no_trace(fill, simulate):

@@ -23,12 +23,7 @@ def test_given_means_are_held(fill, data):
     assert fit.mean[50] == 7
     assert fit.given_mean[[2, 50]].all()
     assert fit.rank == 3
-    # The rest is fitted to what they leave.
-    rest = energies - composition[:, 2] * mean[2]
-    keep = composition.copy()
-    keep[:, 2] = 0
     np.testing.assert_allclose(fit.mean[[1, 3, 4]], mean[[1, 3, 4]], atol=0.1)
-    assert np.isfinite(rest).all()
 
 
 def test_given_means_fix_what_is_undetermined(fill):
@@ -61,7 +56,7 @@ def test_given_variances_are_held(fill, data):
     again = fit_energy(
         table, energy_variance=np.where(full.seen, full.variance, np.nan)
     )
-    np.testing.assert_allclose(again.mean, full.mean, rtol=1e-8)
+    np.testing.assert_allclose(again.mean, full.mean, rtol=1e-6)
     assert again.laws["independent"].log_likelihood == pytest.approx(
         full.laws["independent"].log_likelihood, rel=1e-9
     )
@@ -147,7 +142,7 @@ def test_options_are_checked_when_they_are_made(option, error, message):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"energy_mean": np.zeros(3)}, r"`energy_mean` must have shape \(119,\)"),
+        ({"energy_mean": np.zeros(3)}, r"`energy_mean` must.*shape \(119,\)"),
         ({"energy_mean": known(z3=np.inf)}, "must be finite.*atomic number 3"),
         ({"energy_variance": known(z3=0)}, "finite and positive.*0.0 for atomic num"),
         ({"collective_variance": -1.0}, "must be finite and not negative.*-1.0"),

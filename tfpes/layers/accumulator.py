@@ -155,8 +155,6 @@ class Accumulator:
             f"{part}_{name}": array
             for part, table in self.tables.items()
             for name, array in table.state().items()
-            # HDF5 files of Keras hold numbers only.
-            if name != "kind"
         }
 
     @classmethod
@@ -174,7 +172,6 @@ class Accumulator:
                 for name, array in state.items()
                 if name.startswith(prefix)
             }
-            arrays["kind"] = np.array(type(table).__name__)
             accumulator.tables[part] = type(table).from_state(arrays)
         accumulator.keep_structures = accumulator.tables["energies"].keep_structures
         return accumulator

@@ -235,7 +235,7 @@ class PESNormalization(Standardization):
         write_statistics(
             path,
             self.statistics,
-            dataclasses.asdict(self.options),
+            self.options,
             self._given.as_dict(),
             None if self._report is None else self._report.as_dict(),
         )
@@ -249,7 +249,7 @@ class PESNormalization(Standardization):
             ValueError: if it is no file of statistics, a newer or a damaged one.
         """
         statistics, options, given, report = read_statistics(path)
-        layer = cls(**given, **options)
+        layer = cls(**given, **dataclasses.asdict(options))
         layer.assign_statistics(statistics)
         if report is not None:
             layer._report = Report(report, report.pop("warnings"))

@@ -1,5 +1,6 @@
 """Statistics as a JSON file that people and programs can read."""
 
+import dataclasses
 import json
 import math
 import os
@@ -12,26 +13,25 @@ from numpy.typing import NDArray
 
 from tfpes.elements import NUMBER_OF_COLUMNS, SYMBOLS
 from tfpes.files import write_json
+from tfpes.statistics.fit.options import FitOptions
 
-FORMAT = "tfpes.statistics"
-VERSION = 1
-PER_ELEMENT = ("energy_mean", "energy_variance", "force_scale", "virial_scale")
-OPTIONS = {
-    "size_law": str,
-    "per_element": bool,
-    "prior_strength": float,
-    "robust": bool,
-    "isolated_atoms": str,
+_FORMAT = "tfpes.statistics"
+_VERSION = 1
+_PER_ELEMENT = ("energy_mean", "energy_variance", "force_scale", "virial_scale")
+_UNITS = {
+    "energy_mean": "eV",
+    "energy_variance": "eV²",
+    "collective_variance": "eV²",
+    "force_scale": "eV/Å, RMS of the components; 0 if there is none",
+    "virial_scale": "eV; 0 if there is none",
 }
-"""Options of the layer that the file holds, and their types."""
-
 _WAY_OUT = "Write it again with `PESNormalization.to_json` or `tfpes stats --save`."
 
 
 def write_statistics(
     path: str | os.PathLike[str],
     statistics: Mapping[str, NDArray],
-    options: Mapping[str, Any],
+    options: FitOptions,
     given: Mapping[str, Any],
     report: Mapping[str, Any] | None,
 ) -> None:
@@ -40,28 +40,22 @@ def write_statistics(
     Args:
         path: of the file.
         statistics: weights of the layer by name.
-        options: by name, see `OPTIONS`.
+        options: how they were, or are to be, fitted.
         given: statistics that were given rather than learned.
         report: as a dict, or None.
     """
-    others = {name: _most_common(statistics[name][1:]) for name in PER_ELEMENT}
+    others = {name: _most_common(statistics[name][1:]) for name in _PER_ELEMENT}
     elements = {}
     for z in range(1, NUMBER_OF_COLUMNS):
-        values = {name: float(statistics[name][z]) for name in PER_ELEMENT}
+        values = {name: float(statistics[name][z]) for name in _PER_ELEMENT}
         known = bool(statistics["seen"][z])
         if known or values != others:
             elements[SYMBOLS[z]] = {"known": known, **values}
     content = {
-        "format": FORMAT,
-        "version": VERSION,
-        "units": {
-            "energy_mean": "eV",
-            "energy_variance": "eV²",
-            "collective_variance": "eV²",
-            "force_scale": "eV/Å, RMS of the components; 0 if there is none",
-            "virial_scale": "eV; 0 if there is none",
-        },
-        "options": {name: options[name] for name in OPTIONS},
+        "format": _FORMAT,
+        "version": _VERSION,
+        "units": _UNITS,
+        "options": dataclasses.asdict(options),
         "given": dict(given),
         "collective_variance": float(statistics["collective_variance"]),
         "elements": elements,
@@ -78,7 +72,7 @@ def _most_common(values: NDArray) -> float:
 
 def read_statistics(
     path: str | os.PathLike[str],
-) -> tuple[dict[str, NDArray], dict[str, Any], dict[str, Any], dict[str, Any] | None]:
+) -> tuple[dict[str, NDArray], FitOptions, dict[str, Any], dict[str, Any] | None]:
     """Read what :func:`write_statistics` wrote.
 
     Returns:
@@ -90,15 +84,14 @@ def read_statistics(
     """
     content = _load(path)
     try:
-        return (
-            _statistics(content),
-            _options(content["options"]),
-            {
-                name: content["given"][name]
-                for name in (*PER_ELEMENT, "collective_variance")
-            },
-            _report(content["report"]),
-        )
+        names = [field.name for field in dataclasses.fields(FitOptions)]
+        options = FitOptions(**{name: content["options"][name] for name in names})
+        names = [*_PER_ELEMENT, "collective_variance"]
+        given = {name: content["given"][name] for name in names}
+        report = content["report"]
+        if report is not None and not {"fit", "structures", "warnings"} <= set(report):
+            raise ValueError("the report is incomplete")
+        return _statistics(content), options, given, report
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(
@@ -121,16 +114,16 @@ def _load(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"({error}). {_WAY_OUT}"
         ) from error
     found = content.get("format") if isinstance(content, dict) else None
-    if found != FORMAT:
+    if found != _FORMAT:
         raise ValueError(
-            f'A file of statistics says `"format": "{FORMAT}"`. Received: '
+            f'A file of statistics says `"format": "{_FORMAT}"`. Received: '
             f"'{path}', which says {found!r}. Name a file that "
             "`PESNormalization.to_json` or `tfpes stats --save` wrote."
         )
     version = content.get("version")
-    if not isinstance(version, int) or not 1 <= version <= VERSION:
+    if not isinstance(version, int) or not 1 <= version <= _VERSION:
         raise ValueError(
-            f"This release of tfpes reads statistics of version {VERSION} or older. "
+            f"This release of tfpes reads statistics of version {_VERSION} or older. "
             f"Received: '{path}' of version {version!r}. Update tfpes, or make the "
             "file again with this release."
         )
@@ -142,8 +135,9 @@ def _statistics(content: dict[str, Any]) -> dict[str, NDArray]:
     unknown = sorted(set(elements) - set(SYMBOLS[1:]))
     if unknown:
         raise ValueError(f"unknown elements {', '.join(unknown)}")
-    statistics = {}
-    for name in PER_ELEMENT:
+    kappa = _number(content["collective_variance"], "collective_variance")
+    statistics = {"collective_variance": np.array(kappa)}
+    for name in _PER_ELEMENT:
         values = np.full(NUMBER_OF_COLUMNS, _number(others[name], name))
         for symbol, entry in elements.items():
             values[SYMBOLS.index(symbol)] = _number(entry[name], f"{name} of {symbol}")
@@ -153,15 +147,13 @@ def _statistics(content: dict[str, Any]) -> dict[str, NDArray]:
     seen = np.zeros(NUMBER_OF_COLUMNS)
     for symbol, entry in elements.items():
         seen[SYMBOLS.index(symbol)] = bool(entry["known"])
-    kappa = _number(content["collective_variance"], "collective_variance")
+    positive = ("collective_variance", "energy_variance", "force_scale", "virial_scale")
     if (
-        kappa < 0
-        or (statistics["energy_variance"][1:] <= 0).any()
-        or (statistics["force_scale"] < 0).any()
-        or (statistics["virial_scale"] < 0).any()
+        any(np.any(statistics[name] < 0) for name in positive)
+        or (statistics["energy_variance"][1:] == 0).any()
     ):
         raise ValueError("a variance or scale is negative")
-    return {**statistics, "collective_variance": np.array(kappa), "seen": seen}
+    return {**statistics, "seen": seen}
 
 
 def _number(value: Any, name: str) -> float:
@@ -170,18 +162,3 @@ def _number(value: Any, name: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{name} is {value}")
     return float(value)
-
-
-def _options(content: dict[str, Any]) -> dict[str, Any]:
-    options = {name: content[name] for name in OPTIONS}
-    for name, value in options.items():
-        kinds: Any = (int, float) if OPTIONS[name] is float else OPTIONS[name]
-        if not isinstance(value, kinds):
-            raise TypeError(f"option {name} is {value!r}")
-    return options
-
-
-def _report(content: Any) -> dict[str, Any] | None:
-    if content is not None and not {"fit", "structures", "warnings"} <= set(content):
-        raise ValueError("the report is incomplete")
-    return content

@@ -1,34 +1,36 @@
 """Mean and variance of the energy of each element."""
 
-from __future__ import annotations
-
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from tfpes.statistics.fit.estimate import Given, estimate
+from tfpes.elements import NUMBER_OF_COLUMNS, by_atomic_number
+from tfpes.statistics.fit.design import Design
+from tfpes.statistics.fit.laws import fit_law
+from tfpes.statistics.fit.likelihood import Data
+from tfpes.statistics.fit.mean import determined_basis, solve_mean
 from tfpes.statistics.fit.options import FitOptions
-from tfpes.statistics.fit.results import EnergyFit
-from tfpes.statistics.fit.robust import (
-    CONSISTENCY,
-    PASSES,
-    single_structures,
-    winsorise,
-)
-from tfpes.statistics.tables.checks import check_per_element
+from tfpes.statistics.fit.results import EnergyFit, LawFit, collective_threshold
+from tfpes.statistics.fit.robust import fit_robust, single_structures
+from tfpes.statistics.fit.undetermined import as_combinations, null_vectors
+from tfpes.statistics.tables.checks import first
 from tfpes.statistics.tables.compositions import CompositionTable
 from tfpes.statistics.tables.rows import Rows
+
+_EPS = float(np.finfo(np.float64).eps)
 
 
 def fit_energy(
     table: CompositionTable,
     options: FitOptions = FitOptions(),
     *,
-    energy_mean: ArrayLike | None = None,
-    energy_variance: ArrayLike | None = None,
+    energy_mean: ArrayLike | Mapping[Any, float] | None = None,
+    energy_variance: ArrayLike | Mapping[Any, float] | None = None,
     collective_variance: float | None = None,
-    reference: ArrayLike | None = None,
+    reference: ArrayLike | Mapping[Any, float] | None = None,
 ) -> EnergyFit:
     r"""Estimate $\mu$, $\sigma^2$ and $\kappa^2$ from a table of energies.
 
@@ -41,16 +43,16 @@ def fit_energy(
     Args:
         table: energies by composition, eV.
         options: how to fit.
-        energy_mean: known means, NaN for those to fit, shape (119,).
-        energy_variance: known variances, NaN for those to fit, shape (119,).
-        collective_variance: known ``kappa²``; takes the place of the size law.
-        reference: energy of an atom of each element, NaN where unknown, shape
-            (119,): what is undetermined stays as close to it as possible. By
-            default the mean energy of an atom.
+        energy_mean: known means, eV (symbol or Z to number, or an array of shape
+            (119,), NaN for those to fit).
+        energy_variance: known variances, eV².
+        collective_variance: known ``kappa²``, eV²; takes the place of the size law.
+        reference: energy of an atom of each element, eV: what is undetermined stays as
+            close to it as possible. By default the mean energy of an atom.
 
     Raises:
-        ValueError: for given statistics of a wrong shape or value, and if the table
-            holds no energy.
+        ValueError: for given statistics of a wrong shape or value, if the table holds
+            no energy, and for a robust fit of a table that did not keep structures.
 
     Example:
         >>> import numpy as np
@@ -70,22 +72,167 @@ def fit_energy(
             "`collective_variance` must be finite and not negative. Received: "
             f"{collective_variance}. Pass None to have it fitted."
         )
-    given = Given(
-        check_per_element("energy_mean", energy_mean),
-        check_per_element("energy_variance", energy_variance, positive=True),
+    known = _Known(
+        _per_element("energy_mean", energy_mean),
+        _per_element("energy_variance", energy_variance, positive=True),
         collective_variance,
-        check_per_element("reference", reference),
+        _per_element("reference", reference),
     )
-    include = options.isolated_atoms == "include"
-    part = None if include else False
+    part = None if options.isolated_atoms == "include" else False
     rows = table.rows(isolated=part)
     if not len(rows):
         raise _empty(table)
     structures = single_structures(table, part) if options.robust else None
-    fit = estimate(rows, options, given)
+    fit = _fit(rows, options, known)
     if structures is None or fit.degenerate:
         return fit
-    return _fit_robust(rows, structures, options, given, fit)
+    return fit_robust(structures, fit, lambda rows: _fit(rows, options, known))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Known:
+    """Statistics that are given, (119,): NaN, or None, where they are not."""
+
+    mean: NDArray[np.float64]
+    variance: NDArray[np.float64]
+    kappa: float | None
+    reference: NDArray[np.float64]
+
+
+def _fit(
+    rows: Rows, options: FitOptions, known: _Known, restricted: bool = True
+) -> EnergyFit:
+    """Estimate from the rows of a table, in six steps.
+
+    `restricted` is False for maximum likelihood, which takes no account of the degrees
+    of freedom that the means use up.
+    """
+    elements = rows.elements()
+    design = Design(rows.composition[:, elements])
+    weight, size = rows.weight, rows.size
+    free = np.isnan(known.mean[elements])
+
+    # 1. Centre: energies count from a reference of each element.
+    reference = _reference(rows, known)
+    target = rows.mean - design.predict(reference[elements])
+
+    # 2. Means by least squares, as far as the compositions determine them.
+    # 5. What they do not determine stays at the reference.
+    null = null_vectors(design.matrix[:, free])
+    basis = determined_basis(design, weight / size, free, null)
+    rank = basis.shape[1]
+    start = solve_mean(design, basis, target, weight / size)
+    mean = reference.copy()
+    mean[elements] += start.coefficient
+
+    # 3. One variance per atom for all. Below rounding, or without degrees of freedom,
+    # the energies are exactly linear: nothing is left to estimate.
+    squared = rows.squared_deviations + weight * start.residual**2
+    freedom = weight.sum() - (rank if restricted else 0)
+    pooled = np.sum(squared / size) / freedom if freedom > 1e-9 * rank else 0.0
+    rounding = np.sum(weight * (4 * _EPS * rows.mean) ** 2 / size) / weight.sum()
+    degenerate = bool(pooled <= rounding)
+
+    # 4. Variances of each element under each law, and the choice between the laws.
+    laws: dict[str, LawFit] = {}
+    law, kappa = "independent", known.kappa or 0.0
+    variance = np.ones(elements.size)
+    if degenerate:
+        pooled = 1.0
+    else:
+        # About the first fit, so that the rounding of large energies is gone.
+        target = (rows.mean - design.predict(mean[elements])) / np.sqrt(pooled)
+        deviations = rows.squared_deviations / pooled
+        data = Data(design, basis, weight, target, deviations, pooled, restricted)
+        laws, change = _fit_laws(data, known.variance[elements], options, known.kappa)
+        law = _choose(options.size_law, laws, weight.sum(), elements.size)
+        mean[elements] += change[law]
+        variance = laws[law].variance
+        pooled, kappa = laws[law].pooled_variance, laws[law].collective_variance
+
+    # 6. Elements never seen: the reference and the pooled variance.
+    full = np.full(NUMBER_OF_COLUMNS, pooled)
+    full[elements] = variance
+    given = ~np.isnan(known.variance)
+    return EnergyFit(
+        mean=mean,
+        variance=np.where(given, known.variance, full),
+        collective_variance=float(kappa),
+        seen=np.isin(np.arange(NUMBER_OF_COLUMNS), elements),
+        given_mean=~np.isnan(known.mean),
+        given_variance=given,
+        size_law=law,
+        degenerate=degenerate,
+        rank=rank,
+        undetermined=as_combinations(null, elements[free]),
+        ill_conditioned=int(free.sum()) - len(null) - rank,
+        pooled_variance=float(pooled),
+        structures=float(weight.sum()),
+        compositions=len(rows),
+        basis=basis,
+        laws=laws,
+        part=None if options.isolated_atoms == "include" else False,
+    )
+
+
+def _reference(rows: Rows, known: _Known) -> NDArray[np.float64]:
+    """Return what is known of the mean of each element, else one mean per atom."""
+    given = np.where(np.isnan(known.mean), known.reference, known.mean)
+    free = np.isnan(given)
+    atoms = rows.composition @ free.astype(float)
+    rest = rows.mean - rows.composition @ np.where(free, 0.0, given)
+    total = np.sum(rows.weight * atoms)
+    average = np.sum(rows.weight * rest * (atoms > 0)) / total if total else 0.0
+    given[free] = average
+    given[0] = 0.0
+    return given
+
+
+def _fit_laws(
+    data: Data, given: NDArray[np.float64], options: FitOptions, kappa: float | None
+) -> tuple[dict[str, LawFit], dict[str, NDArray[np.float64]]]:
+    """Return the fit of each law that can be told, and its change of the means."""
+    laws, change = {}, {}
+    if kappa is not None:
+        law = "collective" if kappa else "independent"
+        laws[law], change[law] = fit_law(data, given, options, kappa=kappa)
+        return laws, change
+    laws["independent"], change["independent"] = fit_law(data, given, options)
+    # In structures of one size, kappa² and a shift of every sigma² are the same.
+    if data.size.min() < data.size.max():
+        laws["collective"], change["collective"] = fit_law(
+            data, given, options, collective=True, nested=laws["independent"]
+        )
+    return laws, change
+
+
+def _choose(
+    size_law: str, laws: dict[str, LawFit], structures: float, elements: int
+) -> str:
+    if len(laws) == 1:
+        return next(iter(laws))
+    if size_law != "auto":
+        return size_law
+    gain = laws["collective"].log_likelihood - laws["independent"].log_likelihood
+    threshold = collective_threshold(structures, elements)
+    return "collective" if 2 * gain > threshold else "independent"
+
+
+def _per_element(
+    name: str, values: Any, *, positive: bool = False
+) -> NDArray[np.float64]:
+    """Return values by atomic number (119,), NaN where not given, or raise."""
+    if values is None:
+        return np.full(NUMBER_OF_COLUMNS, np.nan)
+    array = by_atomic_number(values, name)
+    where = first(np.isinf(array) | (positive & (array <= 0)))
+    if where is not None:
+        rule = "finite and positive" if positive else "finite"
+        raise ValueError(
+            f"`{name}` must be {rule}, or NaN where not given. Received: "
+            f"{array[where]} for atomic number {where}."
+        )
+    return array
 
 
 def _empty(table: CompositionTable) -> ValueError:
@@ -100,28 +247,4 @@ def _empty(table: CompositionTable) -> ValueError:
         f"{seen['received']} structures, of which {seen['missing']} without energy, "
         f"{seen['weightless']} with weight 0, {seen['empty']} without atoms and "
         f"{table.isolated_structures} isolated atoms. {advice}"
-    )
-
-
-def _fit_robust(
-    rows: Rows, structures: Rows, options: FitOptions, given: Given, fit: EnergyFit
-) -> EnergyFit:
-    clipped = 0
-    for _ in range(PASSES):
-        pulled, clipped = winsorise(structures, fit)
-        fit = estimate(pulled, options, given)
-        if fit.degenerate:  # nothing but outliers had a spread
-            return dataclasses.replace(fit, compositions=len(rows), clipped=clipped)
-    free = ~fit.given_variance
-    variance = np.where(free, fit.variance / CONSISTENCY, fit.variance)
-    kappa = fit.collective_variance
-    return dataclasses.replace(
-        fit,
-        variance=variance,
-        pooled_variance=fit.pooled_variance / CONSISTENCY,
-        collective_variance=(
-            kappa / CONSISTENCY if given.collective_variance is None else kappa
-        ),
-        compositions=len(rows),
-        clipped=clipped,
     )

@@ -1,146 +1,116 @@
-"""The fit of one size law, in units of the pooled variance."""
-
-from __future__ import annotations
+"""The fit of one size law."""
 
 import dataclasses
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tfpes.statistics.fit.design import Design
-from tfpes.statistics.fit.likelihood import Point, Problem
+from tfpes.statistics.fit.likelihood import Data, Problem, information
+from tfpes.statistics.fit.options import FitOptions
 from tfpes.statistics.fit.results import LawFit
-from tfpes.statistics.fit.variance import FLOOR, solve_variance
+from tfpes.statistics.fit.variance import FLOOR, Solution, solve_variance
 
-# Least sigma² beside a kappa² that may take all the spread, in units of the pooled one.
-COLLECTIVE_FLOOR = 1e-4
+_COLLECTIVE_FLOOR = 1e-4
+"""Least sigma² beside a kappa² that may take all, in units of the pooled one."""
+
 # Few data may have two optima; with more, the second search is only lost time.
-MOST_ROWS_TWICE = 50_000
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Spread:
-    """Centred data whose spread is to be explained.
-
-    Args:
-        design: counts, shape (U, T).
-        basis: determined space of the mean, shape (T, rank).
-        weight: ``k``, shape (U,).
-        target: centred means, shape (U,).
-        squared_deviations: ``M2``, shape (U,).
-        pooled: least squares estimate of one variance per atom, above 0.
-        given: variances held fixed, NaN where free, shape (T,).
-        per_element: whether each element has its own.
-        strength: of the prior.
-        restricted: whether leverages count.
-    """
-
-    design: Design
-    basis: NDArray[np.float64]
-    weight: NDArray[np.float64]
-    target: NDArray[np.float64]
-    squared_deviations: NDArray[np.float64]
-    pooled: float
-    given: NDArray[np.float64]
-    per_element: bool
-    strength: float
-    restricted: bool
+_MOST_ROWS_TWICE = 50_000
 
 
 def fit_law(
-    data: Spread,
-    collective: bool,
-    fixed_collective: float,
+    data: Data,
+    given: NDArray[np.float64],
+    options: FitOptions,
+    *,
+    collective: bool = False,
+    kappa: float = 0.0,
     nested: LawFit | None = None,
-) -> tuple[LawFit, Point]:
+) -> tuple[LawFit, NDArray[np.float64]]:
     """Fit the variances of one law.
 
     First one variance for all elements, which centres the prior; then one and kappa²,
     if that is free, to start from; then each element its own.
 
     Args:
-        data: what to explain.
+        data: what to explain, in units of the pooled variance.
+        given: variances held fixed, eV², NaN where free, shape (T,).
+        options: whether each element has its own, and the strength of the prior.
         collective: whether kappa² is free.
-        fixed_collective: its value if not.
+        kappa: its value if not, eV².
         nested: fit of the independent law. The collective law is then also searched
             from there, and cannot fit worse.
 
     Returns:
-        The fit, and the point that the solver reached, in units of its own except
-        for the coefficients of the mean.
+        The fit, and by how much the means change, eV, shape (T,).
     """
-    unit = data.pooled
-    root = np.sqrt(unit)
-    free = np.isnan(data.given)
-    any_free = bool(free.any())
-    size = data.design.predict(np.ones(free.size))
-    mean_size = np.sum(data.weight * size) / data.weight.sum()
-    floor = COLLECTIVE_FLOOR if collective or fixed_collective else FLOOR
-    known = np.where(free, 0.0, data.given / unit)
-    fixed = fixed_collective / unit
-    problem = Problem(
-        data.design,
-        data.basis,
-        data.weight,
-        data.target / root,
-        data.squared_deviations / unit,
-        groups=free[:, None].astype(float)[:, : int(any_free)],
-        offset=data.design.predict(known) + fixed * size**2,
-        atom_offset=fixed * mean_size,
-        restricted=data.restricted,
-    )
+    unit, free = data.unit, np.isnan(given)
+    known = np.where(free, 0.0, given / unit)
+    one = np.ones(int(free.any()))
+    floor = _COLLECTIVE_FLOOR if collective or kappa else FLOOR
+    groups = free[:, None] * one
+    problem = Problem(data, groups, known, kappa=kappa / unit)
     if nested is None:
-        solution = solve_variance(problem, np.ones(int(any_free)), floor)
-        pooled = solution.point.unknowns[0] if any_free else np.mean(known)
+        solution = solve_variance(problem, one, floor)
+        pooled = solution.point.unknowns[0] if one.size else float(np.mean(known))
         converged = solution.converged
     else:  # which began with the same fit
-        pooled = max(nested.pooled_variance / unit, floor)
-        converged = nested.converged
-    centre = float(pooled + fixed * mean_size)
+        pooled, converged = max(nested.pooled_variance / unit, floor), nested.converged
+    centre = float(pooled + problem.kappa * data.mean_size)
     if collective:
         problem = dataclasses.replace(problem, collective=True)
         # Half of the spread to each in structures of mean size.
-        start = np.append(np.full(int(any_free), 0.5), 0.5) * pooled
-        start[-1] /= mean_size
+        start = np.append(one, 1 / data.mean_size) * pooled / 2
         solution = solve_variance(problem, start, floor)
-        pooled = solution.point.unknowns[0] if any_free else pooled
+        pooled = solution.point.unknowns[0] if one.size else pooled
         converged &= solution.converged
-    if data.per_element and any_free:
-        groups = np.eye(free.size)[:, free]
+    if options.per_element and one.size:
         problem = dataclasses.replace(
-            problem, groups=groups, strength=data.strength, prior=centre
+            problem,
+            groups=np.eye(free.size)[:, free],
+            strength=options.prior_strength,
+            centre=centre,
         )
-        start = np.full(groups.shape[1], pooled)
-        twice = data.weight.size <= MOST_ROWS_TWICE
-        if nested is not None and not twice:
-            start = nested.variance[free] * pooled / nested.pooled_variance
-        start = np.append(start, solution.point.unknowns[1:])
-        solution = solve_variance(problem, start, floor)
-        if nested is not None and (
-            twice or solution.point.objective > nested.objective
-        ):
-            start = np.append(nested.variance[free] / unit, 0.0)
-            other = solve_variance(problem, start, floor)
-            if other.point.objective < solution.point.objective:
-                solution = other
+        rest = solution.point.unknowns[1:]
+        solution = _each_its_own(problem, free, pooled, rest, floor, nested)
         converged &= solution.converged
     point = solution.point
-    count = problem.groups.shape[1]
-    variance = np.where(
-        free, problem.groups @ point.unknowns[:count] * unit, data.given
-    )
-    kappa = point.unknowns[count] * unit if collective else fixed_collective
-    freedom = data.weight.sum() - (data.basis.shape[1] if data.restricted else 0)
-    constant = freedom * np.log(2 * np.pi * unit)
+    error = float("nan")
+    if collective:
+        # Half the curvature of the deviance is the information.
+        inverse = np.linalg.pinv(information(problem, point), hermitian=True)
+        error = float(np.sqrt(2 * inverse[-1, -1]))
     fit = LawFit(
-        variance=variance,
+        variance=np.where(free, problem.element_variance(point.unknowns) * unit, given),
         pooled_variance=float(pooled * unit),
-        collective_variance=float(kappa),
-        collective_error=solution.collective_error * unit,
-        log_likelihood=float(-0.5 * (point.deviance + constant)),
+        collective_variance=problem.kappa_of(point.unknowns) * unit,
+        collective_error=error * unit,
+        log_likelihood=-0.5 * (point.deviance + data.constant),
         objective=point.objective,
         iterations=solution.iterations,
         converged=converged,
     )
-    mean = dataclasses.replace(point.mean, coefficient=point.mean.coefficient * root)
-    return fit, dataclasses.replace(point, mean=mean)
+    return fit, point.mean.coefficient * np.sqrt(unit)
+
+
+def _each_its_own(
+    problem: Problem,
+    free: NDArray[np.bool_],
+    pooled: float,
+    kappa: NDArray[np.float64],
+    floor: float,
+    nested: LawFit | None,
+) -> Solution:
+    """Search from one variance for all, and from the nested fit."""
+    start = np.full(int(free.sum()), pooled)
+    if nested is None:
+        return solve_variance(problem, np.append(start, kappa), floor)
+    inside = nested.variance[free]
+    many = problem.data.weight.size > _MOST_ROWS_TWICE
+    if many:
+        start = inside * (pooled / nested.pooled_variance)
+    solution = solve_variance(problem, np.append(start, kappa), floor)
+    if many and solution.point.objective <= nested.objective:
+        return solution
+    start = np.append(inside / problem.data.unit, 0.0)
+    other = solve_variance(problem, start, floor)
+    return min(solution, other, key=lambda found: found.point.objective)

@@ -1,7 +1,5 @@
 """Options of the fits, checked when they are made."""
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import math

@@ -1,7 +1,5 @@
 """What the estimators return."""
 
-from __future__ import annotations
-
 import dataclasses
 from fractions import Fraction
 from typing import Any
@@ -68,12 +66,12 @@ class EnergyFit:
             adding any multiple to ``mu`` changes no prediction.
         ill_conditioned: further combinations lost in rounding.
         pooled_variance: one ``sigma²`` for all elements, eV².
-        reference: energy of an atom from which ``mu`` departs, eV, shape (119,).
         structures: sum of weights.
         compositions: number of distinct compositions.
         basis: combinations of the elements seen that are fitted, shape (T, rank).
         laws: fits of each law, by name; empty if degenerate.
-        isolated_included: whether isolated atoms are part of the data.
+        part: what was fitted, as `CompositionTable.rows` takes it: False without
+            isolated atoms, None with them.
         clipped: structures that a robust fit pulled in; 0 otherwise.
     """
 
@@ -89,12 +87,11 @@ class EnergyFit:
     undetermined: list[dict[int, Fraction]]
     ill_conditioned: int
     pooled_variance: float
-    reference: NDArray[np.float64]
     structures: float
     compositions: int
     basis: NDArray[np.float64]
     laws: dict[str, LawFit]
-    isolated_included: bool
+    part: bool | None
     clipped: int = 0
 
     def __repr__(self) -> str:
@@ -105,11 +102,6 @@ class EnergyFit:
             f"{self.compositions} compositions, {self.size_law} law, "
             f"kappa {kappa:.4g}{', degenerate' if self.degenerate else ''}>"
         )
-
-    @property
-    def part(self) -> bool | None:
-        """Part of the table that was fitted, as `CompositionTable.rows` takes it."""
-        return None if self.isolated_included else False
 
     @property
     def iterations(self) -> int:
@@ -139,14 +131,12 @@ class ScaleFit:
         seen: elements with labels, shape (119,).
         pooled_scale: one scale for all elements.
         degenerate: there are no labels or all are zero; the scales are then 1.
-        iterations: of the solver, 0 for forces.
     """
 
     scale: NDArray[np.float64]
     seen: NDArray[np.bool_]
     pooled_scale: float
     degenerate: bool
-    iterations: int = 0
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray:
         """Return `scale`."""

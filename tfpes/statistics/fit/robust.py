@@ -1,26 +1,26 @@
 """Winsorising: energies far from the fit are pulled in, not thrown out."""
 
-from __future__ import annotations
+import dataclasses
+from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 from tfpes.statistics.fit.results import EnergyFit
 from tfpes.statistics.tables.compositions import CompositionTable
 from tfpes.statistics.tables.rows import Rows
 
-CUT = 2.5
-PASSES = 3
+_CUT = 2.5
+_PASSES = 3
 # Variance of a standard normal variable clipped at the cut, 0.978.
-CONSISTENCY = float(
-    stats.norm.cdf(CUT)
-    - stats.norm.cdf(-CUT)
-    - 2 * CUT * stats.norm.pdf(CUT)
-    + 2 * CUT**2 * stats.norm.sf(CUT)
+_CONSISTENCY = float(
+    stats.norm.cdf(_CUT)
+    - stats.norm.cdf(-_CUT)
+    - 2 * _CUT * stats.norm.pdf(_CUT)
+    + 2 * _CUT**2 * stats.norm.sf(_CUT)
 )
 # Median of the absolute value of a standard normal variable.
-HALF = float(stats.norm.ppf(0.75))
+_HALF = float(stats.norm.ppf(0.75))
 
 
 def single_structures(table: CompositionTable, part: bool | None) -> Rows:
@@ -42,7 +42,36 @@ def single_structures(table: CompositionTable, part: bool | None) -> Rows:
     return rows
 
 
-def winsorise(rows: Rows, fit: EnergyFit) -> tuple[Rows, int]:
+def fit_robust(
+    structures: Rows, fit: EnergyFit, refit: Callable[[Rows], EnergyFit]
+) -> EnergyFit:
+    """Fit again, three times, with energies pulled in to within 2.5 deviations.
+
+    Args:
+        structures: one row each.
+        fit: to the energies as they are.
+        refit: the estimator.
+    """
+    compositions = fit.compositions
+    for _ in range(_PASSES):
+        pulled, clipped = _winsorise(structures, fit)
+        fit = refit(pulled)
+        fit = dataclasses.replace(fit, compositions=compositions, clipped=clipped)
+        if fit.degenerate:  # nothing but outliers had a spread
+            return fit
+    kappa_is_free = np.isfinite(fit.laws[fit.size_law].collective_error)
+    kappa = fit.collective_variance
+    return dataclasses.replace(
+        fit,
+        variance=np.where(
+            fit.given_variance, fit.variance, fit.variance / _CONSISTENCY
+        ),
+        pooled_variance=fit.pooled_variance / _CONSISTENCY,
+        collective_variance=kappa / _CONSISTENCY if kappa_is_free else kappa,
+    )
+
+
+def _winsorise(rows: Rows, fit: EnergyFit) -> tuple[Rows, int]:
     """Pull values to within 2.5 standard deviations of a fit.
 
     The standard deviations of the fit are first rescaled as a whole, by the median
@@ -51,23 +80,17 @@ def winsorise(rows: Rows, fit: EnergyFit) -> tuple[Rows, int]:
     Returns:
         The rows with new values, and how many were changed.
     """
-    composition = rows.full_matrix()
-    predicted = composition @ fit.mean
-    scale = np.sqrt(composition @ fit.variance + rows.size**2 * fit.collective_variance)
+    predicted = rows.composition @ fit.mean
+    variance = rows.composition @ fit.variance
+    scale = np.sqrt(variance + rows.size**2 * fit.collective_variance)
     distance = (rows.mean - predicted) / scale
-    spread = _weighted_median(np.abs(distance), rows.weight) / HALF
-    if spread == 0:
-        spread = 1.0
-    limit = CUT * spread
+    order = np.argsort(np.abs(distance), kind="stable")
+    total = np.cumsum(rows.weight[order])
+    median = order[np.searchsorted(total, total[-1] / 2)]
+    spread = np.abs(distance[median]) / _HALF
+    limit = _CUT * (spread or 1.0)
     pulled = np.abs(distance) > limit
     value = predicted + np.clip(distance, -limit, limit) * scale
     # Values that stay must keep all their digits.
-    return rows.replace_values(np.where(pulled, value, rows.mean)), int(pulled.sum())
-
-
-def _weighted_median(
-    values: NDArray[np.float64], weights: NDArray[np.float64]
-) -> float:
-    order = np.argsort(values, kind="stable")
-    total = np.cumsum(weights[order])
-    return float(values[order][np.searchsorted(total, total[-1] / 2)])
+    value = np.where(pulled, value, rows.mean)
+    return Rows.single(rows.composition, value, rows.weight), int(pulled.sum())

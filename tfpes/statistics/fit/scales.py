@@ -1,13 +1,11 @@
 """Scales of forces and virials."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tfpes.elements import NUMBER_OF_COLUMNS
 from tfpes.statistics.fit.design import Design
-from tfpes.statistics.fit.likelihood import Problem
+from tfpes.statistics.fit.likelihood import Data, Problem
 from tfpes.statistics.fit.options import FitOptions
 from tfpes.statistics.fit.results import ScaleFit
 from tfpes.statistics.fit.variance import FLOOR, solve_variance
@@ -15,7 +13,7 @@ from tfpes.statistics.tables.atoms import AtomicTable
 from tfpes.statistics.tables.compositions import CompositionTable
 
 # xx, yy, zz, yz, xz, xy.
-COMPONENTS = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
+_COMPONENTS = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
 
 
 def fit_forces(table: AtomicTable, options: FitOptions = FitOptions()) -> ScaleFit:
@@ -66,7 +64,7 @@ def virial_mean_square(virial: ArrayLike) -> NDArray[np.float64]:
             "`virial` must have shape (structures, 3, 3). Received: shape "
             f"{tensor.shape}."
         )
-    return np.mean(tensor[:, COMPONENTS[0], COMPONENTS[1]] ** 2, axis=1)
+    return np.mean(tensor[:, _COMPONENTS[0], _COMPONENTS[1]] ** 2, axis=1)
 
 
 def fit_virial(table: CompositionTable, options: FitOptions = FitOptions()) -> ScaleFit:
@@ -96,26 +94,19 @@ def fit_virial(table: CompositionTable, options: FitOptions = FitOptions()) -> S
             f"{rows.lowest.min()}. Update the table with `virial_mean_square`."
         )
     elements = rows.elements()
-    seen = np.zeros(NUMBER_OF_COLUMNS, bool)
-    seen[elements] = True
+    seen = np.isin(np.arange(NUMBER_OF_COLUMNS), elements)
     weight, squared = rows.weight, rows.weight * rows.mean
     pooled = float(np.sum(squared / rows.size) / weight.sum()) if len(rows) else 0.0
     if not pooled > 0:
         return ScaleFit(np.ones(NUMBER_OF_COLUMNS), seen, 1.0, degenerate=True)
-    design = Design(rows.matrix(elements))
+    number, zero = elements.size, np.zeros(len(rows))
+    design = Design(rows.composition[:, elements])
+    # The mean is known to be 0.
+    data = Data(design, np.zeros((number, 0)), weight, zero, squared / pooled, pooled)
     problem = Problem(
-        design,
-        np.zeros((elements.size, 0)),  # the mean is known to be 0
-        weight,
-        np.zeros(len(rows)),
-        squared / pooled,
-        np.eye(elements.size),
-        np.zeros(len(rows)),
-        strength=options.prior_strength,
+        data, np.eye(number), np.zeros(number), strength=options.prior_strength
     )
-    solution = solve_variance(problem, np.ones(elements.size), FLOOR)
+    solution = solve_variance(problem, np.ones(number), FLOOR)
     variance = np.full(NUMBER_OF_COLUMNS, pooled)
     variance[elements] = solution.point.unknowns * pooled
-    return ScaleFit(
-        np.sqrt(variance), seen, float(np.sqrt(pooled)), False, solution.iterations
-    )
+    return ScaleFit(np.sqrt(variance), seen, float(np.sqrt(pooled)), degenerate=False)

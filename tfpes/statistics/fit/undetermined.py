@@ -1,9 +1,6 @@
 """Which combinations of elements the compositions cannot tell, in exact numbers."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -11,9 +8,9 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 # Sums of integers below this are exact in float64.
-EXACT = 2.0**53
+_EXACT = 2.0**53
 # Rows looked at first: with many, one of them nearly always sees a vector.
-FIRST_ROWS = 10_000
+_FIRST_ROWS = 10_000
 
 
 def null_vectors(matrix: scipy.sparse.csr_array) -> list[list[Fraction]]:
@@ -26,108 +23,29 @@ def null_vectors(matrix: scipy.sparse.csr_array) -> list[list[Fraction]]:
     where the others have 0, the last possible one.
 
     Args:
-        matrix: counts, shape (U, T).
+        matrix: compositions, shape (U, T).
 
     Returns:
         Vectors of T fractions; none at full rank.
     """
     columns = matrix.shape[1]
     unknown = [[int(i == j) for j in range(columns)] for i in range(columns)]
-    accepted: list[list[int]] = []
-    size = int(np.max(matrix.sum(axis=1), initial=0.0))
-    first = matrix[:FIRST_ROWS]
-    while unknown:
+    found: list[list[Fraction]] = []
+    for column in range(columns):
         vector = unknown.pop(0)
-        row = _row_that_sees(first, vector, size)
-        if row is None and matrix.shape[0] > FIRST_ROWS:
-            row = _row_that_sees(matrix, vector, size)
+        row = _row_that_sees(matrix[:_FIRST_ROWS], vector)
+        if row is None and matrix.shape[0] > _FIRST_ROWS:
+            row = _row_that_sees(matrix, vector)
         if row is None:
-            accepted.append(vector)
+            # Only vectors that were removed have been added to it.
+            found.insert(0, [Fraction(value, vector[column]) for value in vector])
             continue
-        entries = slice(matrix.indptr[row], matrix.indptr[row + 1])
-        counts = [
-            (int(j), int(n))
-            for j, n in zip(matrix.indices[entries], matrix.data[entries], strict=True)
-        ]
-        pivot = _dot(counts, vector)
+        entries = _entries(matrix, row)
+        pivot = _dot(entries, vector)
         unknown = [
-            _combined(pivot, other, -_dot(counts, other), vector) for other in unknown
+            _combined(pivot, other, -_dot(entries, other), vector) for other in unknown
         ]
-    return _reduced(accepted)
-
-
-def _dot(counts: list[tuple[int, int]], vector: list[int]) -> int:
-    return sum(n * vector[j] for j, n in counts)
-
-
-def _combined(p: int, one: list[int], q: int, other: list[int]) -> list[int]:
-    """Return ``p one + q other`` without the common divisor."""
-    vector = [p * a + q * b for a, b in zip(one, other, strict=True)]
-    divisor = math.gcd(*vector)
-    return [value // divisor for value in vector]
-
-
-def _row_that_sees(
-    matrix: scipy.sparse.csr_array, vector: list[int], size: int
-) -> int | None:
-    """Return a row with a non-zero, preferably small, product, or None.
-
-    Args:
-        matrix: counts.
-        vector: integers.
-        size: greatest sum of a row of counts.
-    """
-    largest = max(abs(value) for value in vector)
-    if largest * size < EXACT:
-        product = np.abs(matrix @ np.array(vector, np.float64))
-        seen = np.flatnonzero(product)
-        # Small pivots keep the integers small.
-        return int(seen[np.argmin(product[seen])]) if seen.size else None
-    # Beyond that, exactly by remainders: a number below the product of some primes
-    # is zero if it is zero modulo each of them.
-    covered = 1
-    for prime in _primes():
-        entries = matrix.data.astype(np.int64) % prime
-        values = np.array([value % prime for value in vector], np.int64)
-        terms = entries * values[matrix.indices] % prime
-        parts = (terms, matrix.indices, matrix.indptr)
-        total = scipy.sparse.csr_array(parts, matrix.shape).sum(axis=1) % prime
-        seen = np.flatnonzero(total)
-        if seen.size:
-            return int(seen[0])
-        covered *= prime
-        if covered > largest * size:
-            return None
-    raise AssertionError  # pragma: no cover
-
-
-def _primes() -> Iterator[int]:
-    """Yield primes from the greatest whose products fit in 64 bits, downwards."""
-    limit = 2**31
-    small = np.arange(3, math.isqrt(limit) + 1, 2)
-    for candidate in range(limit - 1, 3, -2):
-        if np.all(candidate % small):
-            yield candidate
-
-
-def _reduced(vectors: list[list[int]]) -> list[list[Fraction]]:
-    """Return the reduced echelon form, eliminating from the last column."""
-    rows = [[Fraction(value) for value in vector] for vector in vectors]
-    done = 0
-    for column in range(len(rows[0]) - 1 if rows else -1, -1, -1):
-        pivot = next((i for i in range(done, len(rows)) if rows[i][column]), None)
-        if pivot is None:
-            continue
-        rows[done], rows[pivot] = rows[pivot], rows[done]
-        lead = rows[done][column]
-        rows[done] = [value / lead for value in rows[done]]
-        for i, row in enumerate(rows):
-            if i != done and row[column]:
-                factor = row[column]
-                pairs = zip(row, rows[done], strict=True)
-                rows[i] = [a - factor * b for a, b in pairs]
-        done += 1
-    return rows
+    return found
 
 
 def as_combinations(
@@ -138,3 +56,32 @@ def as_combinations(
         {int(z): x for z, x in zip(elements, vector, strict=True) if x}
         for vector in vectors
     ]
+
+
+def _entries(matrix: scipy.sparse.csr_array, row: int) -> list[tuple[int, int]]:
+    part = slice(matrix.indptr[row], matrix.indptr[row + 1])
+    pairs = zip(matrix.indices[part], matrix.data[part], strict=True)
+    return [(int(j), int(n)) for j, n in pairs]
+
+
+def _dot(entries: list[tuple[int, int]], vector: list[int]) -> int:
+    return sum(n * vector[j] for j, n in entries)
+
+
+def _combined(p: int, one: list[int], q: int, other: list[int]) -> list[int]:
+    """Return ``p one + q other`` without the common divisor."""
+    vector = [p * a + q * b for a, b in zip(one, other, strict=True)]
+    divisor = math.gcd(*vector)
+    return [value // divisor for value in vector]
+
+
+def _row_that_sees(matrix: scipy.sparse.csr_array, vector: list[int]) -> int | None:
+    """Return a row with a non-zero, preferably small, product, or None."""
+    largest = max(abs(value) for value in vector)
+    if largest * np.max(matrix.sum(axis=1), initial=0.0) < _EXACT:
+        product = np.abs(matrix @ np.array(vector, np.float64))
+        seen = np.flatnonzero(product)
+        # Small pivots keep the integers small.
+        return int(seen[np.argmin(product[seen])]) if seen.size else None
+    rows = range(matrix.shape[0])
+    return next((row for row in rows if _dot(_entries(matrix, row), vector)), None)

@@ -1,7 +1,5 @@
 """How well a fit describes its own data, from the table alone."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
@@ -10,18 +8,18 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from tfpes.statistics.fit.design import Design
-from tfpes.statistics.fit.mean import centre, solve_mean
+from tfpes.statistics.fit.mean import solve_mean
 from tfpes.statistics.fit.results import EnergyFit
-from tfpes.statistics.tables.rows import M3, M4, Rows
+from tfpes.statistics.tables.rows import Rows
 
 # Exponents beyond these are no measurement.
-EXPONENT_RANGE = (-20.0, 20.0)
-MOST_PASSES = 20
-TINY = float(np.finfo(float).tiny)
+_EXPONENT_RANGE = (-20.0, 20.0)
+_MOST_PASSES = 20
+_TINY = float(np.finfo(float).tiny)
 
 
 @dataclasses.dataclass(frozen=True)
-class SizeBin:
+class _SizeBin:
     """Structures of similar size: ``smallest`` to ``largest`` atoms."""
 
     smallest: int
@@ -55,17 +53,16 @@ class Standardized:
     kurtosis: float
     largest: float
     largest_composition: dict[int, int]
-    bins: list[SizeBin]
+    bins: list[_SizeBin]
 
 
-def residuals(
+def _residuals(
     rows: Rows, fit: EnergyFit
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return mean deviation from the fit, eV, and variance, eV², of each row."""
-    design = Design(rows.full_matrix())
-    deviation = centre(design, fit.mean, rows.mean, rows.mean_low)
-    variance = design.predict(fit.variance) + fit.collective_variance * rows.size**2
-    return deviation, variance
+    deviation = rows.mean - rows.composition @ fit.mean
+    variance = rows.composition @ fit.variance
+    return deviation, variance + fit.collective_variance * rows.size**2
 
 
 def standardized(rows: Rows, fit: EnergyFit) -> Standardized:
@@ -74,15 +71,11 @@ def standardized(rows: Rows, fit: EnergyFit) -> Standardized:
     With the deviation ``d`` of the mean of a row from the fit, ``sum E'² = (M2 + k
     d²)/s²`` and ``sum E'⁴ = (M4 + 4 d M3 + 6 d² M2 + k d⁴)/s⁴``.
     """
-    deviation, variance = residuals(rows, fit)
+    deviation, variance = _residuals(rows, fit)
     k, m2 = rows.weight, rows.squared_deviations
     second = (m2 + k * deviation**2) / variance
-    fourth = (
-        rows.moments[M4]
-        + 4 * deviation * rows.moments[M3]
-        + 6 * deviation**2 * m2
-        + k * deviation**4
-    ) / variance**2
+    fourth = rows.fourth + 4 * deviation * rows.third
+    fourth = (fourth + 6 * deviation**2 * m2 + k * deviation**4) / variance**2
     above = (rows.highest - rows.mean) + deviation
     below = (rows.lowest - rows.mean) + deviation
     greatest = np.maximum(np.abs(above), np.abs(below)) / np.sqrt(variance)
@@ -93,12 +86,12 @@ def standardized(rows: Rows, fit: EnergyFit) -> Standardized:
         mean_square,
         mean_fourth / mean_square**2 if mean_square else float("nan"),
         float(greatest[worst]),
-        rows.composition(worst),
+        rows.composition_of(worst),
         _bins(rows, second),
     )
 
 
-def _bins(rows: Rows, second: NDArray[np.float64]) -> list[SizeBin]:
+def _bins(rows: Rows, second: NDArray[np.float64]) -> list[_SizeBin]:
     """Return bins that end at 1, 4, 16, 64, ... atoms, empty ones left out."""
     size = rows.size
     number = np.ceil(np.log(size) / np.log(4) - 1e-12).astype(int)
@@ -108,7 +101,7 @@ def _bins(rows: Rows, second: NDArray[np.float64]) -> list[SizeBin]:
         weight = rows.weight[inside].sum()
         smallest = 4 ** (int(index) - 1) + 1 if index else 1
         mean_square = float(second[inside].sum() / weight)
-        bins.append(SizeBin(smallest, 4 ** int(index), float(weight), mean_square))
+        bins.append(_SizeBin(smallest, 4 ** int(index), float(weight), mean_square))
     return bins
 
 
@@ -130,12 +123,12 @@ def size_exponent(rows: Rows, fit: EnergyFit) -> SizeExponent | None:
     units = len(rows)
     if fit.degenerate or units - fit.rank < 3 or size.min() == size.max():
         return None
-    target, _ = residuals(rows, fit)
-    design = Design(rows.matrix(rows.elements()))
+    target, _ = _residuals(rows, fit)
+    design = Design(rows.composition[:, rows.elements()])
     x = np.log(size)
     x -= np.average(x, weights=rows.weight)
     exponent, change = 1.0, np.inf
-    for _ in range(MOST_PASSES):
+    for _ in range(_MOST_PASSES):
         weight = rows.weight * np.exp(-exponent * x)
         mean = solve_mean(design, fit.basis, target, weight)
         squared = rows.squared_deviations + rows.weight * mean.residual**2
@@ -169,9 +162,9 @@ def _exponent(
         # Largest term taken out: N^p overflows for large sizes.
         scaled = -exponent * x
         share = squared * np.exp(scaled - scaled.max())
-        return float(np.sum(share * (x - average)) / max(np.sum(share), TINY))
+        return float(np.sum(share * (x - average)) / max(np.sum(share), _TINY))
 
-    low, high = EXPONENT_RANGE
+    low, high = _EXPONENT_RANGE
     if excess(low) * excess(high) >= 0:
         return None
     return float(scipy.optimize.brentq(excess, low, high, xtol=1e-12))

@@ -1,7 +1,5 @@
 """The report on a data set: what was seen, what was fitted, what to mind."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 from typing import Any
@@ -74,13 +72,33 @@ def make_report(
     rows = table.rows(isolated=fit.part)
     moments = standardized(rows, fit)
     exponent = size_exponent(rows, fit)
-    warnings = energy_warnings(table, fit, moments, exponent)
+    left_out = 0 if fit.part is None else table.isolated_structures
+    warnings = energy_warnings(rows, left_out, fit, moments, exponent)
+    size, number = rows.size, rows.structures_per_element()
     content: dict[str, Any] = {
-        "structures": _structures(table, fit, rows),
-        "fit": _fit(table, fit),
+        "structures": {
+            **table.counts_seen,
+            "isolated": table.isolated_structures,
+            "used": int(rows.number.sum()),
+            "weight": fit.structures,
+            "atoms": float(np.sum(rows.weight * size)),
+            "smallest": int(size.min()),
+            "largest": int(size.max()),
+            "compositions": fit.compositions,
+        },
+        "fit": _fit(rows, fit),
         "standardized_energy": _moments(moments, exponent),
     }
-    per_element = _per_element(table, fit)
+    elements: dict[str, dict[str, Any]] = {
+        SYMBOLS[z]: {
+            "structures": int(number[z]),
+            "energy_mean": float(fit.mean[z]),
+            "energy_deviation": float(np.sqrt(fit.variance[z])),
+            "given_mean": bool(fit.given_mean[z]),
+            "given_variance": bool(fit.given_variance[z]),
+        }
+        for z in np.flatnonzero(fit.seen)
+    }
     if forces is not None and force_fit is not None:
         warnings += scale_warnings("forces", force_fit)
         content["forces"] = {
@@ -91,7 +109,7 @@ def make_report(
             "largest_element": SYMBOLS[int(np.argmax(forces.largest))],
             "degenerate": force_fit.degenerate,
         }
-        _add(per_element, "force_scale", force_fit)
+        _add(elements, "force_scale", force_fit)
     if virial is not None and virial_fit is not None:
         warnings += scale_warnings("virials", virial_fit)
         content["virial"] = {
@@ -100,31 +118,14 @@ def make_report(
             "scale": virial_fit.pooled_scale,
             "degenerate": virial_fit.degenerate,
         }
-        _add(per_element, "virial_scale", virial_fit)
+        _add(elements, "virial_scale", virial_fit)
     content["elements"] = dict(
-        sorted(per_element.items(), key=lambda item: SYMBOLS.index(item[0]))
+        sorted(elements.items(), key=lambda item: SYMBOLS.index(item[0]))
     )
     return Report(content, warnings)
 
 
-def _structures(
-    table: CompositionTable, fit: EnergyFit, rows: Rows
-) -> dict[str, int | float]:
-    isolated = table.isolated_structures
-    size = rows.size
-    return {
-        **table.counts_seen,
-        "isolated": isolated,
-        "used": table.structures + (isolated if fit.isolated_included else 0),
-        "weight": fit.structures,
-        "atoms": float(np.sum(rows.weight * size)),
-        "smallest": int(size.min()),
-        "largest": int(size.max()),
-        "compositions": fit.compositions,
-    }
-
-
-def _fit(table: CompositionTable, fit: EnergyFit) -> dict[str, Any]:
+def _fit(rows: Rows, fit: EnergyFit) -> dict[str, Any]:
     return {
         "size_law": fit.size_law,
         "rank": fit.rank,
@@ -135,7 +136,7 @@ def _fit(table: CompositionTable, fit: EnergyFit) -> dict[str, Any]:
         ],
         "undetermined_text": [combination(c) for c in fit.undetermined],
         "ill_conditioned": fit.ill_conditioned,
-        "rare_elements": join_symbols(rare_elements(table, fit)),
+        "rare_elements": join_symbols(rare_elements(rows, fit)),
         "degenerate": fit.degenerate,
         "iterations": fit.iterations,
         "converged": fit.converged,
@@ -146,9 +147,7 @@ def _fit(table: CompositionTable, fit: EnergyFit) -> dict[str, Any]:
             name: {
                 "log_likelihood": law.log_likelihood,
                 "collective_variance": law.collective_variance,
-                "collective_variance_error": (
-                    law.collective_error if np.isfinite(law.collective_error) else None
-                ),
+                "collective_variance_error": _finite(law.collective_error),
                 "pooled_variance": law.pooled_variance,
             }
             for name, law in fit.laws.items()
@@ -157,34 +156,21 @@ def _fit(table: CompositionTable, fit: EnergyFit) -> dict[str, Any]:
 
 
 def _moments(moments: Standardized, exponent: SizeExponent | None) -> dict[str, Any]:
+    worst = moments.largest_composition
     return {
         "mean_square": moments.mean_square,
-        "kurtosis": moments.kurtosis if np.isfinite(moments.kurtosis) else None,
+        "kurtosis": _finite(moments.kurtosis),
         "largest": moments.largest,
-        "largest_composition": {
-            SYMBOLS[z]: n for z, n in moments.largest_composition.items()
-        },
+        "largest_composition": {SYMBOLS[z]: n for z, n in worst.items()},
         "by_size": [dataclasses.asdict(size_bin) for size_bin in moments.bins],
         "size_exponent": dataclasses.asdict(exponent) if exponent else None,
     }
 
 
-def _per_element(
-    table: CompositionTable, fit: EnergyFit
-) -> dict[str, dict[str, float | int | bool]]:
-    number = table.structures_per_element(isolated=fit.part)
-    return {
-        SYMBOLS[z]: {
-            "structures": int(number[z]),
-            "energy_mean": float(fit.mean[z]),
-            "energy_deviation": float(np.sqrt(fit.variance[z])),
-            "given_mean": bool(fit.given_mean[z]),
-            "given_variance": bool(fit.given_variance[z]),
-        }
-        for z in np.flatnonzero(fit.seen)
-    }
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
 
 
-def _add(per_element: dict[str, dict[str, Any]], name: str, fit: ScaleFit) -> None:
+def _add(elements: dict[str, dict[str, Any]], name: str, fit: ScaleFit) -> None:
     for z in np.flatnonzero(fit.seen):
-        per_element.setdefault(SYMBOLS[z], {})[name] = float(fit.scale[z])
+        elements.setdefault(SYMBOLS[z], {})[name] = float(fit.scale[z])

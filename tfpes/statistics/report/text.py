@@ -1,13 +1,17 @@
 """Plain text of a report."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-WIDTH = 88
-COLUMNS = {
+_WIDTH = 88
+_LEFT_OUT = {
+    "missing": "without energy",
+    "weightless": "of weight 0",
+    "empty": "without atoms",
+    "isolated": "isolated atoms",
+}
+_COLUMNS = {
     "structures": ("structures", "d"),
     "energy_mean": ("mu [eV]", ".6g"),
     "energy_deviation": ("sigma [eV]", ".4g"),
@@ -18,33 +22,26 @@ COLUMNS = {
 
 def report_text(content: dict[str, Any], warnings: Sequence[str]) -> str:
     """Return the report as a plain-text table."""
+    energies = content["standardized_energy"]
     sections = [
         _pairs("Data", _data(content)),
         _pairs("Fit", _fit(content["fit"])),
-        _pairs("Standardized energies E'", _energies(content["standardized_energy"])),
-        _by_size(content["standardized_energy"]["by_size"]),
+        _pairs("Standardized energies E'", _energies(energies)),
+        _by_size(energies["by_size"]),
         _elements(content["elements"]),
     ]
     if warnings:
         wrap = textwrap.TextWrapper(
-            WIDTH, initial_indent="  * ", subsequent_indent="    "
+            _WIDTH, initial_indent="  * ", subsequent_indent="    "
         )
         sections.append("\n".join(["Warnings", *map(wrap.fill, warnings)]))
     return "\n\n".join(sections)
 
 
-def _pairs(title: str, pairs: list[tuple[str, str]]) -> str:
-    lines = [title]
-    for name, text in pairs:
-        lines.append(
-            textwrap.fill(
-                text,
-                WIDTH,
-                initial_indent=f"  {name:<28}",
-                subsequent_indent=" " * 30,
-            )
-        )
-    return "\n".join(lines)
+def _pairs(title: str, pairs: dict[str, str]) -> str:
+    wrap = textwrap.TextWrapper(_WIDTH, subsequent_indent=" " * 30)
+    lines = [wrap.fill(f"  {name:<28}{text}") for name, text in pairs.items()]
+    return "\n".join([title, *lines])
 
 
 def _table(header: list[str], body: list[list[str]]) -> str:
@@ -56,93 +53,71 @@ def _table(header: list[str], body: list[list[str]]) -> str:
     return "\n".join(lines)
 
 
-def _data(content: dict[str, Any]) -> list[tuple[str, str]]:
+def _data(content: dict[str, Any]) -> dict[str, str]:
     data = content["structures"]
-    left_out = ", ".join(
-        f"{data[name]} {text}"
-        for name, text in (
-            ("missing", "without energy"),
-            ("weightless", "of weight 0"),
-            ("empty", "without atoms"),
-            ("isolated", "isolated atoms"),
-        )
-    )
-    pairs = [
-        ("structures", f"{data['used']} used of {data['received']} ({left_out})"),
-        (
-            "atoms",
-            f"{data['atoms']:.10g}, "
-            f"{data['smallest']} to {data['largest']} a structure",
-        ),
-        ("distinct compositions", str(data["compositions"])),
-    ]
+    left_out = ", ".join(f"{data[name]} {text}" for name, text in _LEFT_OUT.items())
+    sizes = f"{data['smallest']} to {data['largest']} a structure"
+    pairs = {
+        "structures": f"{data['used']} used of {data['received']} ({left_out})",
+        "atoms": f"{data['atoms']:.10g}, {sizes}",
+        "distinct compositions": str(data["compositions"]),
+    }
     if "forces" in content:
         forces = content["forces"]
-        pairs.append(
-            (
-                "forces",
-                f"{forces['atoms']} atoms, {forces['missing']} without; RMS of the "
-                f"components {forces['scale']:.4g} eV/Å, largest "
-                f"{forces['largest']:.4g} ({forces['largest_element']})",
-            )
+        pairs["forces"] = (
+            f"{forces['atoms']} atoms, {forces['missing']} without; RMS of the "
+            f"components {forces['scale']:.4g} eV/Å, largest "
+            f"{forces['largest']:.4g} ({forces['largest_element']})"
         )
     if "virial" in content:
         virial = content["virial"]
-        pairs.append(
-            (
-                "virials",
-                f"{virial['structures']} structures, {virial['missing']} without; "
-                f"scale of one atom {virial['scale']:.4g} eV",
-            )
+        pairs["virials"] = (
+            f"{virial['structures']} structures, {virial['missing']} without; "
+            f"scale of one atom {virial['scale']:.4g} eV"
         )
     return pairs
 
 
-def _fit(fit: dict[str, Any]) -> list[tuple[str, str]]:
-    pairs = [
-        ("size law", fit["size_law"]),
-        ("rank", f"{fit['rank']} of {fit['elements']} elements"),
-    ]
+def _fit(fit: dict[str, Any]) -> dict[str, str]:
+    pairs = {
+        "size law": fit["size_law"],
+        "rank": f"{fit['rank']} of {fit['elements']} elements",
+    }
     if fit["undetermined_text"]:
-        pairs.append(("undetermined", "; ".join(fit["undetermined_text"])))
+        pairs["undetermined"] = "; ".join(fit["undetermined_text"])
     if fit["rare_elements"]:
-        pairs.append(("in fewer than 3 structures", fit["rare_elements"]))
+        pairs["in fewer than 3 structures"] = fit["rare_elements"]
     if fit["degenerate"]:
-        pairs.append(("degenerate", "yes: no spread to estimate, sigma = 1"))
-        return pairs
-    pairs.append(("pooled sigma", f"{fit['pooled_deviation']:.4g} eV"))
-    pairs.append(("kappa", f"{fit['collective_deviation']:.4g} eV"))
+        return pairs | {"degenerate": "yes: no spread to estimate, sigma = 1"}
+    pairs["pooled sigma"] = f"{fit['pooled_deviation']:.4g} eV"
+    pairs["kappa"] = f"{fit['collective_deviation']:.4g} eV"
     for name, law in fit["laws"].items():
         text = f"{law['log_likelihood']:.2f}"
         if name == "collective":
             text += f" (kappa {law['collective_variance'] ** 0.5:.4g} eV)"
-        pairs.append((f"log-likelihood {name}", text))
-    pairs.append(("iterations", str(fit["iterations"])))
+        pairs[f"log-likelihood {name}"] = text
+    pairs["iterations"] = str(fit["iterations"])
     if fit["clipped"]:
-        pairs.append(("pulled in (robust)", f"{fit['clipped']} structures"))
+        pairs["pulled in (robust)"] = f"{fit['clipped']} structures"
     return pairs
 
 
-def _energies(data: dict[str, Any]) -> list[tuple[str, str]]:
+def _energies(data: dict[str, Any]) -> dict[str, str]:
     composition = " ".join(
         symbol if n == 1 else f"{symbol}{n}"
         for symbol, n in data["largest_composition"].items()
     )
     kurtosis = data["kurtosis"]
-    pairs = [
-        ("mean square", f"{data['mean_square']:.4g} (1 expected)"),
-        ("kurtosis", "none" if kurtosis is None else f"{kurtosis:.4g} (3 if normal)"),
-        ("largest", f"{data['largest']:.4g} ({composition})"),
-    ]
-    exponent = data["size_exponent"]
-    if exponent:
-        pairs.append(
-            (
-                "size exponent p",
-                f"{exponent['exponent']:.2f} [{exponent['low']:.2f}, "
-                f"{exponent['high']:.2f}] (variance ~ N^p; 1 independent, "
-                "2 collective)",
-            )
+    pairs = {
+        "mean square": f"{data['mean_square']:.4g} (1 expected)",
+        "kurtosis": "none" if kurtosis is None else f"{kurtosis:.4g} (3 if normal)",
+        "largest": f"{data['largest']:.4g} ({composition})",
+    }
+    if exponent := data["size_exponent"]:
+        p, low, high = (exponent[name] for name in ("exponent", "low", "high"))
+        pairs["size exponent p"] = (
+            f"{p:.2f} [{low:.2f}, {high:.2f}] (variance ~ N^p; 1 independent, "
+            "2 collective)"
         )
     return pairs
 
@@ -160,19 +135,15 @@ def _by_size(bins: list[dict[str, Any]]) -> str:
 
 
 def _elements(elements: dict[str, dict[str, Any]]) -> str:
-    used = [name for name in COLUMNS if any(name in v for v in elements.values())]
-    header = ["element", *(COLUMNS[name][0] for name in used)]
-    body = [
-        [
-            symbol + ("*" if values.get("given_mean") else ""),
-            *(
-                format(values[name], COLUMNS[name][1]) if name in values else "-"
-                for name in used
-            ),
+    used = [name for name in _COLUMNS if any(name in v for v in elements.values())]
+    body = []
+    for symbol, values in elements.items():
+        cells = [
+            format(values[name], _COLUMNS[name][1]) if name in values else "-"
+            for name in used
         ]
-        for symbol, values in elements.items()
-    ]
-    text = _table(header, body)
+        body.append([symbol + "*" * bool(values.get("given_mean")), *cells])
+    text = _table(["element", *(_COLUMNS[name][0] for name in used)], body)
     if any(values.get("given_mean") for values in elements.values()):
         text += "\n  * mean given, not fitted"
     return text

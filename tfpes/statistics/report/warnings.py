@@ -1,7 +1,5 @@
 """Warnings that say what is the matter, whether it matters, and what to do."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 
 import numpy as np
@@ -9,13 +7,13 @@ import numpy as np
 from tfpes.elements import SYMBOLS, join_symbols
 from tfpes.statistics.fit.results import EnergyFit, ScaleFit, collective_threshold
 from tfpes.statistics.report.goodness import SizeExponent, Standardized
-from tfpes.statistics.tables.compositions import CompositionTable
+from tfpes.statistics.tables.rows import Rows
 
-FEW_STRUCTURES = 3
-HEAVY_TAILS = 30.0
-FAR_OUT = 20.0
+_FEW_STRUCTURES = 3
+_HEAVY_TAILS = 30.0
+_FAR_OUT = 20.0
 # A bin off by this factor, with this many structures, is no accident.
-BIN_FACTOR, BIN_STRUCTURES = 3.0, 20
+_BIN_FACTOR, _BIN_STRUCTURES = 3.0, 20
 
 
 def combination(coefficients: dict[int, Fraction]) -> str:
@@ -27,14 +25,15 @@ def combination(coefficients: dict[int, Fraction]) -> str:
     return ", ".join(parts)
 
 
-def rare_elements(table: CompositionTable, fit: EnergyFit) -> list[int]:
+def rare_elements(rows: Rows, fit: EnergyFit) -> list[int]:
     """Return the elements seen in fewer than three structures."""
-    number = table.structures_per_element(isolated=fit.part)
-    return np.flatnonzero(fit.seen & (number < FEW_STRUCTURES)).tolist()
+    number = rows.structures_per_element()
+    return np.flatnonzero(fit.seen & (number < _FEW_STRUCTURES)).tolist()
 
 
 def energy_warnings(
-    table: CompositionTable,
+    rows: Rows,
+    left_out: int,
     fit: EnergyFit,
     moments: Standardized,
     exponent: SizeExponent | None,
@@ -63,12 +62,12 @@ def energy_warnings(
             "The energies are exactly linear in the composition, or there are no more "
             "structures than means to fit: no spread is left to estimate. Variances "
             "were set to 1 eV², so energy losses are in eV² and not standardized. "
-            "Add data, or pass `energy_variance`." + _light_weights(table, fit)
+            "Add data, or pass `energy_variance`." + _light_weights(rows)
         )
-    rare = rare_elements(table, fit)
+    rare = rare_elements(rows, fit)
     if rare:
         found.append(
-            f"Seen in fewer than {FEW_STRUCTURES} structures: {join_symbols(rare)}. "
+            f"Seen in fewer than {_FEW_STRUCTURES} structures: {join_symbols(rare)}. "
             "Their means follow these few structures, and their variances are close "
             "to the pooled one. Harmless for the others; add data for these elements, "
             "or pass `energy_mean` for them."
@@ -79,29 +78,27 @@ def energy_warnings(
             "means fit their own compositions closely; expect larger deviations on "
             "new ones. Add compositions rather than more frames of the same."
         )
-    if table.isolated_structures and not fit.isolated_included:
+    if left_out:
         found.append(
-            f"{table.isolated_structures} isolated atoms were left out: their energies "
+            f"{left_out} isolated atoms were left out: their energies "
             "lie a cohesive energy away from the mean and would inflate the spread. "
             "Pass `isolated_atoms='include'` to use them, or their energies as "
             "`reference_energies` of the model."
         )
     if not fit.converged:
         found.append(
-            "The variances did not converge to 1e-11. They are safe to use; please "
+            "The variances did not converge to 1e-8. They are safe to use; please "
             "report the data set."
         )
     return found + _shape_warnings(fit, moments, exponent)
 
 
-def _light_weights(table: CompositionTable, fit: EnergyFit) -> str:
-    number = int(table.structures)
-    if fit.isolated_included:
-        number += table.isolated_structures
-    if fit.structures >= number:
+def _light_weights(rows: Rows) -> str:
+    number, weight = int(rows.number.sum()), rows.weight.sum()
+    if weight >= number:
         return ""
     return (
-        f" The weights of {number} structures add up to {fit.structures:.4g}; they "
+        f" The weights of {number} structures add up to {weight:.4g}; they "
         "count as frequencies, so scale them to a mean of 1."
     )
 
@@ -112,7 +109,7 @@ def _shape_warnings(
     found: list[str] = []
     if fit.degenerate:
         return found
-    if moments.kurtosis > HEAVY_TAILS or moments.largest > FAR_OUT:
+    if moments.kurtosis > _HEAVY_TAILS or moments.largest > _FAR_OUT:
         found.append(
             f"Heavy tails: kurtosis {moments.kurtosis:.3g} (3 if normal), largest |E'| "
             f"{moments.largest:.3g}. A few structures rule the variances and would "
@@ -123,8 +120,8 @@ def _shape_warnings(
     off = [
         b
         for b in moments.bins
-        if b.structures >= BIN_STRUCTURES
-        and not 1 / BIN_FACTOR < b.mean_square < BIN_FACTOR
+        if b.structures >= _BIN_STRUCTURES
+        and not 1 / _BIN_FACTOR < b.mean_square < _BIN_FACTOR
     ]
     if off:
         text = ", ".join(
@@ -134,7 +131,9 @@ def _shape_warnings(
             f"The mean square of E' is far from 1 for some sizes: {text}. Such "
             "structures count more (above 1) or less in the loss than others."
         )
-    gain = _gain(fit)
+    if len(fit.laws) < 2:
+        return found
+    gain = fit.log_likelihood["collective"] - fit.log_likelihood["independent"]
     threshold = collective_threshold(fit.structures, int(fit.seen.sum()))
     if fit.size_law == "independent" and 2 * gain > threshold:
         measured = (
@@ -153,13 +152,6 @@ def _shape_warnings(
             "Pass `size_law='independent'` or `'auto'`."
         )
     return found
-
-
-def _gain(fit: EnergyFit) -> float:
-    values = fit.log_likelihood
-    if len(values) < 2:
-        return 0.0
-    return values["collective"] - values["independent"]
 
 
 def scale_warnings(name: str, fit: ScaleFit) -> list[str]:

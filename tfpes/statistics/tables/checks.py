@@ -1,75 +1,82 @@
 """Checks of what callers pass in: every message says rule, received, way out."""
 
-from __future__ import annotations
+from collections.abc import Iterable, Mapping
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
 
 from tfpes.elements import NUMBER_OF_COLUMNS
 
+FORMAT_VERSION = 2
+"""Of the states of the tables."""
 
-def check_structures(
-    composition: ArrayLike, values: ArrayLike
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return composition (S, 119) and values (S,) in float64, or raise."""
+
+def first(bad: NDArray[np.bool_]) -> int | None:
+    """Return the index of the first that is True, or None."""
+    return int(np.argmax(bad)) if bad.any() else None
+
+
+def check_composition(composition: ArrayLike) -> scipy.sparse.csr_array:
+    """Return atoms of each element, (S, 119) in uint32, or raise."""
     dense = np.asarray(composition, np.float64)
-    value = np.asarray(values, np.float64)
     if dense.ndim != 2 or dense.shape[1] != NUMBER_OF_COLUMNS:
         raise ValueError(
             "`composition` must have shape (structures, 119): atoms of each element, "
             f"indexed by atomic number. Received: shape {dense.shape}. Count them with "
             "`tfpes.targets.composition`."
         )
-    if value.shape != dense.shape[:1]:
+    entry = np.flatnonzero(dense != 0)  # three times as fast as of the numbers
+    owner, element = entry // NUMBER_OF_COLUMNS, entry % NUMBER_OF_COLUMNS
+    number = dense[owner, element]
+    whole = (number >= 1) & (number < 2**32) & (number == np.floor(number))
+    if (where := first(~whole)) is not None:
+        raise ValueError(
+            "`composition` must hold whole numbers from 0 to 2**32 - 1. Received: "
+            f"{number[where]} for atomic number {element[where]} of structure "
+            f"{owner[where]}. Count atoms with `tfpes.targets.composition`."
+        )
+    if (where := first(element == 0)) is not None:
+        raise ValueError(
+            "Column 0 of `composition` stands for padding and must be 0. Received: "
+            f"{number[where]} for structure {owner[where]}. Set it to 0: padding atoms "
+            "are not counted."
+        )
+    start = np.zeros(len(dense) + 1, np.int32)
+    np.cumsum(np.bincount(owner, minlength=len(dense)), out=start[1:])
+    return scipy.sparse.csr_array(
+        (number.astype(np.uint32), element.astype(np.int32), start), shape=dense.shape
+    )
+
+
+def check_values(values: ArrayLike, number: int) -> NDArray[np.float64]:
+    """Return a copy of values (S,) in float64, or raise."""
+    value = np.array(values, np.float64)
+    if value.shape != (number,):
         raise ValueError(
             "`values` must have one number for each row of `composition`. Received: "
-            f"shape {value.shape} for {dense.shape[0]} structures. Flatten it to one "
+            f"shape {value.shape} for {number} structures. Flatten it to one "
             "dimension."
         )
-    infinite = np.isinf(value)
-    if infinite.any():
-        where = int(np.flatnonzero(infinite)[0])
+    if (where := first(np.isinf(value))) is not None:
         raise ValueError(
             "`values` must be finite, or NaN where there is no label. Received: "
             f"{value[where]} for structure {where}. Remove it, or set it to NaN."
         )
-    return dense, value
-
-
-def check_counts(
-    element: NDArray[np.int64], count: NDArray[np.float64], owner: NDArray[np.int64]
-) -> None:
-    """Raise unless all non-zero counts are whole, positive and of real elements."""
-    bad = ~((count >= 1) & (count < 2**32) & (count == np.floor(count)))
-    if bad.any():
-        where = int(np.flatnonzero(bad)[0])
-        raise ValueError(
-            "`composition` must hold whole numbers from 0 to 2**32 - 1. Received: "
-            f"{count[where]} for atomic number {element[where]} of structure "
-            f"{owner[where]}. Count atoms with `tfpes.targets.composition`."
-        )
-    if element.size and not element.all():
-        where = int(np.flatnonzero(element == 0)[0])
-        raise ValueError(
-            "Column 0 of `composition` stands for padding and must be 0. Received: "
-            f"{count[where]} for structure {owner[where]}. Set it to 0: padding atoms "
-            "are not counted."
-        )
+    return value
 
 
 def check_weights(weights: ArrayLike | None, number: int) -> NDArray[np.float64]:
-    """Return weights (S,) in float64, ones if not given, or raise."""
+    """Return a copy of weights (S,) in float64, ones if not given, or raise."""
     if weights is None:
         return np.ones(number)
-    weight = np.asarray(weights, np.float64)
+    weight = np.array(weights, np.float64)
     if weight.shape != (number,):
         raise ValueError(
             f"`weights` must have shape ({number},). Received: shape {weight.shape}. "
             "Pass one weight for each label."
         )
-    bad = ~((weight >= 0) & np.isfinite(weight))
-    if bad.any():
-        where = int(np.flatnonzero(bad)[0])
+    if (where := first(~((weight >= 0) & np.isfinite(weight)))) is not None:
         raise ValueError(
             "`weights` must be finite and not negative. Received: "
             f"{weight[where]} at index {where}. Use 0 to leave a label out."
@@ -91,25 +98,32 @@ def check_isolated(isolated: ArrayLike | None, number: int) -> NDArray[np.bool_]
     return flag
 
 
-def check_per_element(
-    name: str, values: ArrayLike | None, *, positive: bool = False
-) -> NDArray[np.float64]:
-    """Return values by atomic number (119,), NaN where not given, or raise."""
-    if values is None:
-        return np.full(NUMBER_OF_COLUMNS, np.nan)
-    array = np.array(values, np.float64)
-    if array.shape != (NUMBER_OF_COLUMNS,):
+def check_state(state: Mapping[str, NDArray], owner: str, names: Iterable[str]) -> None:
+    """Check version and names of a state before any of it is used.
+
+    Raises:
+        ValueError: if the state is of another version, or incomplete.
+    """
+    version = int(state["version"]) if "version" in state else 0
+    if version != FORMAT_VERSION:
         raise ValueError(
-            f"`{name}` must have shape (119,), indexed by atomic number, NaN where "
-            f"not given. Received: shape {array.shape}."
+            f"The state of a `{owner}` has version {FORMAT_VERSION}. Received: a state "
+            f"of version {version}. Build the table again from the data, or use the "
+            "release of `tfpes` that wrote it."
         )
-    array[0] = np.nan
-    if np.isinf(array).any() or (positive and np.any(array <= 0)):
-        rule = "finite and positive" if positive else "finite"
-        bad = np.isinf(array) | (array <= 0 if positive else False)
-        where = int(np.flatnonzero(bad)[0])
-        raise ValueError(
-            f"`{name}` must be {rule}, or NaN where not given. Received: "
-            f"{array[where]} for atomic number {where}."
-        )
-    return array
+    check_names(state, owner, names)
+
+
+def check_names(state: Mapping[str, NDArray], owner: str, names: Iterable[str]) -> None:
+    """Raise unless a state has all these arrays."""
+    missing = sorted(set(names) - set(state))
+    if missing:
+        raise damaged(owner, f"without {', '.join(missing)}")
+
+
+def damaged(owner: str, reason: str) -> ValueError:
+    """Return the error for a state whose arrays do not fit together."""
+    return ValueError(
+        f"The state of a `{owner}` must hold the arrays that its `state()` returned. "
+        f"Received: a state {reason}. The file is damaged: build the table again."
+    )

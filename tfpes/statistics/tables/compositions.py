@@ -1,8 +1,5 @@
 """Sufficient statistics of a property of structures: one row per composition."""
 
-from __future__ import annotations
-
-import os
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,34 +7,50 @@ from numpy.typing import ArrayLike, NDArray
 
 from tfpes.elements import NUMBER_OF_COLUMNS
 from tfpes.statistics.tables.checks import (
-    check_counts,
+    FORMAT_VERSION,
+    check_composition,
     check_isolated,
-    check_structures,
+    check_state,
+    check_values,
     check_weights,
+    damaged,
 )
 from tfpes.statistics.tables.rows import (
     Rows,
     concatenate,
     group_rows,
-    single_moments,
     sort_rows,
 )
-from tfpes.statistics.tables.storage import (
-    FORMAT_VERSION,
-    check_state,
-    damaged,
-    load_state,
-    save_state,
-)
-from tfpes.statistics.tables.table_part import (
-    KIND,
-    ROW_ARRAYS,
-    TablePart,
-    rows_from_state,
-    rows_state,
-)
 
-COUNTERS = ("received", "missing", "weightless", "empty")
+_COUNTERS = ("received", "missing", "weightless", "empty")
+_PARTS = ("bulk", "isolated")
+# Rows wait unmerged up to this many, so that many small batches cost one sort.
+_PENDING_ROWS = 65536
+
+
+class _Part:
+    """Rows already merged (unless structures are kept), and rows that wait."""
+
+    def __init__(self, keep_structures: bool) -> None:
+        self._keep_structures = keep_structures
+        self._rows = Rows.empty()
+        self._waiting: list[Rows] = []
+        self._waiting_rows = 0
+
+    def add(self, rows: Rows) -> None:
+        self._waiting.append(rows)
+        self._waiting_rows += len(rows)
+        # Growing with the table keeps the cost of merging proportional to the data.
+        if self._waiting_rows > max(_PENDING_ROWS, len(self._rows) // 4):
+            self.compact()
+
+    def compact(self) -> Rows:
+        """Return all rows, after merging what waits."""
+        if self._waiting:
+            rows = concatenate([self._rows, *self._waiting])
+            self._rows = rows if self._keep_structures else group_rows(rows)
+            self._waiting, self._waiting_rows = [], 0
+        return self._rows
 
 
 class CompositionTable:
@@ -54,8 +67,8 @@ class CompositionTable:
     structure twice.
 
     Args:
-        keep_structures: also keep every single value, which a robust fit needs
-            where several structures share a composition (about 90 bytes each).
+        keep_structures: keep every single value, which a robust fit needs where
+            several structures share a composition (about 100 bytes each).
 
     Example:
         >>> import numpy as np
@@ -70,8 +83,8 @@ class CompositionTable:
     def __init__(self, *, keep_structures: bool = False) -> None:
         """Start empty."""
         self.keep_structures = bool(keep_structures)
-        self._parts = (TablePart(), TablePart())
-        self._counters = np.zeros(len(COUNTERS), np.int64)
+        self._parts = (_Part(self.keep_structures), _Part(self.keep_structures))
+        self._counters = np.zeros(len(_COUNTERS), np.int64)
 
     def update(
         self,
@@ -95,44 +108,25 @@ class CompositionTable:
                 0 and 2**32 - 1, an entry in column 0, infinite values, negative or
                 NaN weights. The table is then unchanged.
         """
-        dense, value = check_structures(composition, values)
-        structures = value.size
+        atoms = check_composition(composition)
+        structures = atoms.shape[0]
+        value = check_values(values, structures)
         weight = check_weights(weights, structures)
         flag = check_isolated(isolated, structures)
-        entry = np.flatnonzero(dense != 0)  # three times as fast as of the numbers
-        element = entry % NUMBER_OF_COLUMNS
-        owner = entry // NUMBER_OF_COLUMNS
-        count = dense[owner, element]
-        check_counts(element, count, owner)
-
-        length = np.bincount(owner, minlength=structures)
-        missing = np.isnan(value)
-        weightless = weight == 0
-        used = ~missing & ~weightless & (length > 0)
-        rows = Rows(
-            np.concatenate([[0], np.cumsum(length)]),
-            element.astype(np.uint8),
-            count.astype(np.uint32),
-            single_moments(value, weight),
-        )
         if flag is None:
-            # One entry that counts one atom.
-            flag = np.bincount(owner, count, structures) == 1
-        for part, chosen in zip(self._parts, (used & ~flag, used & flag), strict=True):
-            number = int(np.count_nonzero(chosen))
-            if not number:
-                continue
-            mine = rows if number == structures else rows.take(np.flatnonzero(chosen))
-            per_element = np.bincount(mine.element, minlength=NUMBER_OF_COLUMNS)
-            part.add(mine, number, per_element)
-            if self.keep_structures:
-                part.kept.append(mine)
-        real = length > 0
-        counted = (missing & real, weightless & ~missing & real, ~real)
-        numbers = [structures, *(np.count_nonzero(mask) for mask in counted)]
+            flag = atoms @ np.ones(NUMBER_OF_COLUMNS) == 1
+        real = np.diff(atoms.indptr) > 0
+        missing = real & np.isnan(value)
+        weightless = real & ~missing & (weight == 0)
+        used = real & ~missing & ~weightless
+        rows = Rows.single(atoms, value, weight)
+        for part, mine in zip(self._parts, (used & ~flag, used & flag), strict=True):
+            if mine.any():
+                part.add(rows if mine.all() else rows.take(mine))
+        numbers = [structures, *map(np.count_nonzero, (missing, weightless, ~real))]
         self._counters += np.array(numbers)
 
-    def merge(self, other: CompositionTable) -> None:
+    def merge(self, other: "CompositionTable") -> None:
         """Add everything that `other` has seen; `other` is not changed.
 
         Raises:
@@ -152,132 +146,73 @@ class CompositionTable:
                 "with the same option."
             )
         for mine, theirs in zip(self._parts, other._parts, strict=True):
-            structures, per_element = theirs.structures, theirs.per_element.copy()
-            kept = list(theirs.kept)
-            if structures:
-                mine.add(theirs.compact(), structures, per_element)
-            mine.kept.extend(kept)
+            mine.add(theirs.compact())
         self._counters += other._counters
 
     def __len__(self) -> int:
         """Return the number of distinct compositions, isolated atoms left out."""
-        return len(self._parts[0].compact())
+        return len(self.rows())
 
     @property
     def structures(self) -> int:
         """Number of structures in the table, isolated atoms left out."""
-        return self._parts[0].structures
+        return int(self._parts[0].compact().number.sum())
 
     @property
     def isolated_structures(self) -> int:
         """Number of isolated atoms in the table."""
-        return self._parts[1].structures
+        return int(self._parts[1].compact().number.sum())
 
     @property
     def counts_seen(self) -> dict[str, int]:
         """Structures received, and left out because of NaN, weight 0 or no atoms."""
-        return dict(zip(COUNTERS, self._counters.tolist(), strict=True))
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held by the rows (and structures, if kept)."""
-        blocks = [part.compact() for part in self._parts]
-        blocks += [block for part in self._parts for block in part.kept]
-        return sum(block.nbytes for block in blocks)
-
-    def structures_per_element(
-        self, *, isolated: bool | None = False
-    ) -> NDArray[np.int64]:
-        """Return the number of structures that hold each element, shape (119,).
-
-        Args:
-            isolated: the part to count: False without isolated atoms, True only
-                them, None for both.
-        """
-        parts = self._chosen(isolated)
-        return np.sum([part.per_element for part in parts], axis=0)
+        return dict(zip(_COUNTERS, self._counters.tolist(), strict=True))
 
     def rows(self, *, isolated: bool | None = False) -> Rows:
         """Return one row per distinct composition, in an order fixed by the set.
 
         Args:
-            isolated: as for `structures_per_element`.
+            isolated: the part: False without isolated atoms, True only them, None for
+                both.
         """
-        blocks = [part.compact() for part in self._chosen(isolated)]
-        # A periodic cell of one atom and an isolated atom share a composition.
-        return blocks[0] if len(blocks) == 1 else group_rows(concatenate(blocks))
+        if isolated is None or self.keep_structures:
+            # A periodic cell of one atom and an isolated atom share a composition.
+            return group_rows(self._all(isolated))
+        return self._parts[isolated].compact()
 
     def structure_rows(self, *, isolated: bool | None = False) -> Rows | None:
         """Return one row per structure, or None if they were not kept."""
-        if not self.keep_structures:
-            return None
-        blocks = [part.all_kept() for part in self._chosen(isolated)]
-        return sort_rows(concatenate(blocks))
+        return sort_rows(self._all(isolated)) if self.keep_structures else None
 
-    def _chosen(self, isolated: bool | None) -> list[TablePart]:
-        if isolated is None:
-            return list(self._parts)
-        return [self._parts[isolated]]
+    def _all(self, isolated: bool | None) -> Rows:
+        parts = self._parts if isolated is None else [self._parts[isolated]]
+        return concatenate([part.compact() for part in parts])
 
     def state(self) -> dict[str, NDArray]:
-        """Return the table as plain arrays, for `from_state` or an npz file."""
+        """Return the table as plain arrays of numbers, for `from_state`."""
         state: dict[str, NDArray] = {
-            "kind": np.array(KIND),
             "version": np.array(FORMAT_VERSION),
             "keep_structures": np.array(self.keep_structures),
             "counters": self._counters.copy(),
         }
-        for name, part in zip(("bulk", "isolated"), self._parts, strict=True):
-            state[f"{name}_structures"] = np.array(part.structures)
-            state[f"{name}_per_element"] = part.per_element.copy()
-            state |= rows_state(part.compact(), name)
-            if self.keep_structures:
-                state |= rows_state(sort_rows(part.all_kept()), f"{name}_kept")
+        for name, part in zip(_PARTS, self._parts, strict=True):
+            rows = part.compact()
+            state |= (sort_rows(rows) if self.keep_structures else rows).state(name)
         return state
 
     @classmethod
-    def from_state(cls, state: Mapping[str, NDArray]) -> CompositionTable:
+    def from_state(cls, state: Mapping[str, NDArray]) -> "CompositionTable":
         """Return the table that `state` was taken from.
 
         Raises:
-            ValueError: if the state is damaged, of another kind or another version.
+            ValueError: if the state is damaged or of another version.
         """
-        check_state(state, KIND, ("keep_structures", "counters"))
+        check_state(state, cls.__name__, ("keep_structures", "counters"))
         table = cls(keep_structures=bool(state["keep_structures"]))
-        prefixes = ["", "_kept"] if table.keep_structures else [""]
-        check_state(
-            state,
-            KIND,
-            [
-                f"{name}{suffix}"
-                for name in ("bulk", "isolated")
-                for suffix in (
-                    "_structures",
-                    "_per_element",
-                    *(f"{p}_{array}" for p in prefixes for array in ROW_ARRAYS),
-                )
-            ],
-        )
-        if state["counters"].shape != (len(COUNTERS),):
-            raise damaged(KIND, f"with counters of shape {state['counters'].shape}")
-        table._counters = np.array(state["counters"], np.int64)
-        for name, part in zip(("bulk", "isolated"), table._parts, strict=True):
-            part.structures = int(state[f"{name}_structures"])
-            part.per_element = np.array(state[f"{name}_per_element"], np.int64)
-            part.rows = rows_from_state(state, name)
-            if table.keep_structures:
-                part.kept = [rows_from_state(state, f"{name}_kept")]
+        counters = np.array(state["counters"], np.int64)
+        if counters.shape != (len(_COUNTERS),):
+            raise damaged(cls.__name__, f"with counters of shape {counters.shape}")
+        table._counters = counters
+        for name, part in zip(_PARTS, table._parts, strict=True):
+            part.add(Rows.from_state(state, name, cls.__name__))
         return table
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the table to an npz file, in one step."""
-        save_state(path, self.state())
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> CompositionTable:
-        """Read a table that `save` wrote.
-
-        Raises:
-            ValueError: if the file is damaged or of another version.
-        """
-        return cls.from_state(load_state(path))

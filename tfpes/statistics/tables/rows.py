@@ -1,24 +1,20 @@
 """Compositions and moments of many structures in a compact, mergeable form.
 
-A composition is stored as its non-zero counts only (compressed sparse rows), so that
-a million of them need tens of megabytes. Beside each composition stand the moments of
-the values that were seen with it, which merge exactly (Chan, Pébay).
+A composition is stored as its non-zero entries only (compressed sparse rows), so that
+a million of them need a hundred megabytes. Beside each composition stand the moments
+of the values that were seen with it, which merge exactly (Chan, Pébay).
 """
-
-from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
 from tfpes.elements import NUMBER_OF_COLUMNS
-
-MOMENTS = 8
-WEIGHT, MEAN, MEAN_LOW, M2, M3, M4, LOWEST, HIGHEST = range(MOMENTS)
+from tfpes.statistics.tables.checks import check_names, damaged
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,162 +22,149 @@ class Rows:
     """Distinct compositions (or single structures) and the moments of their values.
 
     Args:
-        start: first entry of each row, and the number of entries, shape (U + 1,).
-        element: atomic number of each entry, ascending within a row, shape (nnz,).
-        count: atoms of that element, shape (nnz,).
-        moments: shape (8, U): sum of weights ``k``; mean ``m`` and its rounding
-            error (their sum is the mean to twice double precision, without which
-            energies near -6e6 eV lose digits at every merge); weighted sums of the
-            second, third and fourth powers of the deviations; least and greatest
-            value.
+        composition: atoms of each element, elements ascending within a row, no row
+            empty, CSR of shape (U, 119), uint32.
+        weight: sum of weights ``k`` of each row, shape (U,), as all that follow.
+        mean: ``m``.
+        squared_deviations: weighted sum ``M2`` of squared deviations from the mean.
+        third: weighted sum of third powers of the deviations.
+        fourth: of fourth powers.
+        lowest: least value.
+        highest: greatest value.
+        number: of structures.
     """
 
-    start: NDArray[np.int64]
-    element: NDArray[np.uint8]
-    count: NDArray[np.uint32]
-    moments: NDArray[np.float64]
+    composition: scipy.sparse.csr_array
+    weight: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    squared_deviations: NDArray[np.float64]
+    third: NDArray[np.float64]
+    fourth: NDArray[np.float64]
+    lowest: NDArray[np.float64]
+    highest: NDArray[np.float64]
+    number: NDArray[np.int64]
+
+    @classmethod
+    def single(
+        cls,
+        composition: scipy.sparse.csr_array,
+        value: NDArray[np.float64],
+        weight: NDArray[np.float64],
+    ) -> "Rows":
+        """Return rows that hold one value each, with its weight."""
+        zero, one = np.zeros(value.size), np.ones(value.size, np.int64)
+        return cls(composition, weight, value, zero, zero, zero, value, value, one)
+
+    @classmethod
+    def empty(cls) -> "Rows":
+        """Return a block without rows."""
+        composition = scipy.sparse.csr_array((0, NUMBER_OF_COLUMNS), dtype=np.uint32)
+        return cls.single(composition, np.zeros(0), np.zeros(0))
+
+    def moments(self) -> list[NDArray]:
+        """Return what there is beside the composition."""
+        return [getattr(self, name) for name in _MOMENTS]
 
     def __len__(self) -> int:
         """Return the number of rows."""
-        return self.start.size - 1
-
-    @property
-    def weight(self) -> NDArray[np.float64]:
-        """Sum of weights ``k`` of each row, shape (U,)."""
-        return self.moments[WEIGHT]
-
-    @property
-    def mean(self) -> NDArray[np.float64]:
-        """Mean value ``m`` of each row, shape (U,)."""
-        return self.moments[MEAN]
-
-    @property
-    def mean_low(self) -> NDArray[np.float64]:
-        """Rounding error of `mean`: the mean is ``mean + mean_low``."""
-        return self.moments[MEAN_LOW]
-
-    @property
-    def squared_deviations(self) -> NDArray[np.float64]:
-        """Weighted sum of squared deviations ``M2`` from the mean, shape (U,)."""
-        return self.moments[M2]
-
-    @property
-    def lowest(self) -> NDArray[np.float64]:
-        """Least value of each row, shape (U,)."""
-        return self.moments[LOWEST]
-
-    @property
-    def highest(self) -> NDArray[np.float64]:
-        """Greatest value of each row, shape (U,)."""
-        return self.moments[HIGHEST]
+        return self.weight.size
 
     @property
     def size(self) -> NDArray[np.float64]:
         """Number of atoms ``N`` of each composition, shape (U,)."""
-        return self._sum(self.count.astype(np.float64))
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of memory held."""
-        fields = (self.start, self.element, self.count, self.moments)
-        return sum(array.nbytes for array in fields)
-
-    def _sum(self, entries: NDArray) -> NDArray:
-        # Every row has at least one entry (N > 0), as `reduceat` needs.
-        if not len(self):
-            return np.zeros(0, entries.dtype)
-        return np.add.reduceat(entries, self.start[:-1])
+        return self.composition @ np.ones(NUMBER_OF_COLUMNS)
 
     def elements(self) -> NDArray[np.int64]:
         """Return the atomic numbers present, ascending."""
-        present = np.bincount(self.element, minlength=NUMBER_OF_COLUMNS)
-        return np.flatnonzero(present)
+        return np.unique(self.composition.indices)
 
-    def matrix(self, elements: NDArray[np.int64]) -> scipy.sparse.csr_array:
-        """Return the counts of `elements` (all those present) as a (U, T) matrix."""
-        column = np.zeros(NUMBER_OF_COLUMNS, np.int32)
-        column[elements] = np.arange(elements.size)
-        return scipy.sparse.csr_array(
-            (self.count.astype(np.float64), column[self.element], self.start),
-            shape=(len(self), elements.size),
-        )
+    def structures_per_element(self) -> NDArray[np.int64]:
+        """Return the number of structures that hold each element, shape (119,)."""
+        number = np.repeat(self.number, np.diff(self.composition.indptr))
+        total = np.bincount(self.composition.indices, number, NUMBER_OF_COLUMNS)
+        return total.astype(np.int64)
 
-    def full_matrix(self) -> scipy.sparse.csr_array:
-        """Return the compositions as a sparse matrix of shape (U, 119)."""
-        return self.matrix(np.arange(NUMBER_OF_COLUMNS))
-
-    def dense(self) -> NDArray[np.float64]:
-        """Return the compositions as an array of shape (U, 119)."""
-        return self.full_matrix().toarray()
-
-    def composition(self, row: int) -> dict[int, int]:
+    def composition_of(self, row: int) -> dict[int, int]:
         """Return one composition as {atomic number: count}."""
-        entries = slice(self.start[row], self.start[row + 1])
-        pairs = zip(self.element[entries], self.count[entries], strict=True)
-        return {int(z): int(n) for z, n in pairs}
+        one = self.composition[[row]]
+        return dict(zip(one.indices.tolist(), one.data.tolist(), strict=True))
 
-    def take(self, order: NDArray[np.intp]) -> Rows:
-        """Return the rows in `order`."""
-        length = np.diff(self.start)[order]
-        start = np.concatenate([[0], np.cumsum(length)])
-        entry = np.arange(start[-1]) + np.repeat(self.start[order] - start[:-1], length)
+    def take(self, order: NDArray) -> "Rows":
+        """Return the rows in `order`, or those of a mask."""
         return Rows(
-            start, self.element[entry], self.count[entry], self.moments[:, order]
+            self.composition[order], *(values[order] for values in self.moments())
         )
 
-    def replace_values(self, value: NDArray[np.float64]) -> Rows:
-        """Return the same rows, each holding one value with the weight it has."""
-        return dataclasses.replace(self, moments=single_moments(value, self.weight))
+    def state(self, prefix: str) -> dict[str, NDArray]:
+        """Return the arrays, named with a prefix."""
+        content = self.composition
+        arrays = (content.indptr, content.indices.astype(np.uint8), content.data)
+        named = zip(_STATE, (*arrays, *self.moments()), strict=True)
+        return {f"{prefix}_{name}": array.copy() for name, array in named}
+
+    @classmethod
+    def from_state(
+        cls, state: Mapping[str, NDArray], prefix: str, owner: str
+    ) -> "Rows":
+        """Return the rows of a state after checking that they are a valid block.
+
+        Raises:
+            ValueError: if they are not; the message names the `owner`.
+        """
+        names = [f"{prefix}_{name}" for name in _STATE]
+        check_names(state, owner, names)
+        start, element, count, *moments = (np.array(state[name]) for name in names)
+        shape = (start.size - 1, NUMBER_OF_COLUMNS)
+        try:
+            if any(values.shape != shape[:1] for values in moments):
+                raise ValueError
+            indices = element.astype(np.int32), start.astype(np.int32)
+            composition = scipy.sparse.csr_array((count, *indices), shape=shape)
+            composition.check_format(full_check=True)
+        except ValueError as error:
+            raise damaged(owner, f"whose '{prefix}' arrays do not fit") from error
+        rows = cls(composition.astype(np.uint32), *moments)
+        if (
+            not all(np.isfinite(values).all() for values in moments)
+            or np.any(rows.weight <= 0)
+            or np.any(rows.squared_deviations < 0)
+            or np.any(rows.number < 1)
+            or np.any(np.diff(start) < 1)
+            or not count.all()
+            or not element.all()
+        ):
+            raise damaged(owner, f"whose '{prefix}' arrays hold impossible values")
+        return rows
 
 
-def empty_rows() -> Rows:
-    """Return a block without rows."""
-    return Rows(
-        np.zeros(1, np.int64),
-        np.zeros(0, np.uint8),
-        np.zeros(0, np.uint32),
-        np.zeros((MOMENTS, 0)),
-    )
-
-
-def single_moments(
-    value: NDArray[np.float64], weight: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return the moments, shape (8, U), of rows that hold one value each."""
-    moments = np.zeros((MOMENTS, value.size))
-    moments[WEIGHT] = weight
-    moments[[MEAN, LOWEST, HIGHEST]] = value
-    return moments
+_MOMENTS = tuple(field.name for field in dataclasses.fields(Rows)[1:])
+_STATE = ("start", "element", "count", *_MOMENTS)
 
 
 def concatenate(blocks: Sequence[Rows]) -> Rows:
     """Return the rows of all `blocks` one after the other."""
-    lengths = np.concatenate([np.diff(block.start) for block in blocks])
+    composition = [block.composition for block in blocks]
+    moments = zip(*(block.moments() for block in blocks), strict=True)
     return Rows(
-        np.concatenate([[0], np.cumsum(lengths)]),
-        np.concatenate([block.element for block in blocks]),
-        np.concatenate([block.count for block in blocks]),
-        np.concatenate([block.moments for block in blocks], axis=1),
+        scipy.sparse.vstack(composition, format="csr"), *map(np.concatenate, moments)
     )
 
 
 def _hash(rows: Rows, seed: int) -> NDArray[np.uint64]:
     generator = np.random.default_rng(seed)
     factor = generator.integers(0, 2**64, NUMBER_OF_COLUMNS, np.uint64) | np.uint64(1)
-    return rows._sum(factor[rows.element] * rows.count)
+    return rows.composition @ factor
 
 
 def _equal_to_previous(rows: Rows, candidate: NDArray[np.bool_]) -> bool:
     """Return whether each candidate row has the composition of the row before it."""
-    length = np.diff(rows.start)
     row = np.flatnonzero(candidate)
-    if not np.array_equal(length[row], length[row - 1]):
-        return False
-    entry = np.flatnonzero(np.repeat(candidate, length))
-    previous = entry - np.repeat(length[row], length[row])
-    return np.array_equal(
-        rows.element[entry], rows.element[previous]
-    ) and np.array_equal(rows.count[entry], rows.count[previous])
+    one, other = rows.composition[row], rows.composition[row - 1]
+    return (
+        np.array_equal(one.indptr, other.indptr)
+        and np.array_equal(one.indices, other.indices)
+        and np.array_equal(one.data, other.data)
+    )
 
 
 def _sort(rows: Rows) -> tuple[Rows, NDArray[np.bool_]]:
@@ -225,43 +208,27 @@ def group_rows(rows: Rows) -> Rows:
     if not repeated.any():
         return rows
     first = np.flatnonzero(~repeated)
-    number = np.diff(np.append(first, len(rows)))
+    members = np.diff(np.append(first, len(rows)))
 
-    def total(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def total(values: NDArray) -> NDArray:
         return np.add.reduceat(values, first)
 
-    def spread(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.repeat(values, number)
-
-    k, mean, low, m2, m3, m4, lowest, highest = rows.moments
+    k, mean = rows.weight, rows.mean
+    m2, m3, m4 = rows.squared_deviations, rows.third, rows.fourth
     weight = total(k)
-    deviation = (mean - spread(mean[first])) + (low - spread(low[first]))
-    shift = np.zeros(first.size)
-    for _ in range(2):  # the second pass removes the rounding error of the first
-        correction = total(k * deviation) / weight
-        shift += correction
-        deviation = deviation - spread(correction)
+    # From the mean of one of them: energies near -6e6 eV differ by 0.1 eV.
+    deviation = mean - np.repeat(mean[first], members)
+    shift = total(k * deviation) / weight
+    deviation -= np.repeat(shift, members)
     squared = deviation * deviation
-    tail = low[first] + shift
-    merged_mean = mean[first] + tail
-    moments = np.stack(
-        [
-            weight,
-            merged_mean,
-            # Error of the sum above, exactly (Knuth's two-sum).
-            _sum_error(mean[first], tail, merged_mean),
-            total(m2 + k * squared),
-            total(m3 + 3 * deviation * m2 + k * squared * deviation),
-            total(m4 + 4 * deviation * m3 + 6 * squared * m2 + k * squared**2),
-            np.minimum.reduceat(lowest, first),
-            np.maximum.reduceat(highest, first),
-        ]
+    return Rows(
+        rows.composition[first],
+        weight,
+        mean[first] + shift,
+        total(m2 + k * squared),
+        total(m3 + 3 * deviation * m2 + k * squared * deviation),
+        total(m4 + 4 * deviation * m3 + 6 * squared * m2 + k * squared**2),
+        np.minimum.reduceat(rows.lowest, first),
+        np.maximum.reduceat(rows.highest, first),
+        total(rows.number),
     )
-    return dataclasses.replace(rows.take(first), moments=moments)
-
-
-def _sum_error(
-    a: NDArray[np.float64], b: NDArray[np.float64], total: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    b_rounded = total - a
-    return (a - (total - b_rounded)) + (b - b_rounded)
