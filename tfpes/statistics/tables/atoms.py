@@ -67,7 +67,9 @@ class AtomicTable:
                 "`atomic_numbers` must have shape (atoms,) and `forces` (atoms, 3). "
                 f"Received: shapes {number.shape} and {force.shape}."
             )
-        weight = check_weights(weights, number.size)
+        # Numbers, where all atoms have the same: no products and sums of ones.
+        weight = 1.0 if weights is None else check_weights(weights, number.size)
+        labels: NDArray | int = 3
         number = _checked_numbers(number)
         # By components: whole columns are converted and squared in a third of the time.
         component = np.array(force.T, np.float64, order="C")
@@ -75,16 +77,15 @@ class AtomicTable:
         _check_finite(component, square)
         used = (number > 0) & (weight > 0)
         if not used.all():
-            number, weight = number[used], weight[used]
-            component, square = component[:, used], square[used]
-        labels = np.full(number.size, 3)
+            number, component, square = number[used], component[:, used], square[used]
+            weight = weight if isinstance(weight, float) else weight[used]
         if np.isnan(square).any():
             labels = np.count_nonzero(~np.isnan(component), axis=0)
             component = np.nan_to_num(component, nan=0.0)
             square = (component * component).sum(axis=0)
-        labelled = _total(number, labels > 0).astype(np.int64)
+        labelled = _total(number, np.greater(labels, 0)).astype(np.int64)
         self.atoms += labelled
-        self.missing += _total(number) - labelled
+        self.missing += _total(number, 1) - labelled
         self.components += _total(number, weight * labels)
         self.squares += _total(number, weight * square)
         # Few atoms can beat the record: a component is no longer than its vector.
@@ -163,5 +164,8 @@ def _check_finite(component: NDArray[np.float64], square: NDArray[np.float64]) -
         )
 
 
-def _total(number: NDArray[np.intp], values: NDArray | None = None) -> NDArray:
-    return np.bincount(number, values, NUMBER_OF_COLUMNS)
+def _total(number: NDArray[np.intp], values: NDArray | float) -> NDArray:
+    """Return the sum of the values of the atoms of each element, shape (119,)."""
+    if np.ndim(values):
+        return np.bincount(number, values, NUMBER_OF_COLUMNS)
+    return values * np.bincount(number, minlength=NUMBER_OF_COLUMNS)
