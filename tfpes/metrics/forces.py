@@ -9,7 +9,7 @@ from tfpes.elements import SYMBOLS, atomic_number
 from tfpes.metrics.mean_metric import MeanMetric
 from tfpes.targets import Tensor, labelled, row_weights, split_atom_target
 
-COSINE_THRESHOLD = 1e-3
+_COSINE_THRESHOLD = 1e-3
 """Forces below this norm (eV/Å) have no direction worth comparing."""
 
 
@@ -31,7 +31,7 @@ def force_errors(y_true: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def force_cosines(
-    y_true: Tensor, y_pred: Tensor, threshold: float = COSINE_THRESHOLD
+    y_true: Tensor, y_pred: Tensor, threshold: float = _COSINE_THRESHOLD
 ) -> tuple[Tensor, Tensor]:
     """Return ``F_i,pred · F_i,true / (‖F_i,pred‖ ‖F_i,true‖)``.
 
@@ -140,7 +140,7 @@ class ForceCosine(MeanMetric):
 
     def __init__(
         self,
-        threshold: float = COSINE_THRESHOLD,
+        threshold: float = _COSINE_THRESHOLD,
         name: str = "cosine",
         dtype: str = "float64",
     ) -> None:

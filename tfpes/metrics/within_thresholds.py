@@ -10,15 +10,15 @@ from tfpes.metrics.mean_metric import MeanMetric
 from tfpes.metrics.structure_errors import energy_errors
 from tfpes.targets import Tensor, row_weights, split_atom_target
 
-ENERGY_THRESHOLD = 0.02
-FORCE_THRESHOLD = 0.03
+_ENERGY_THRESHOLD = 0.02
+_FORCE_THRESHOLD = 0.03
 
 
 def within_thresholds(
     y_true: dict[str, Tensor],
     y_pred: dict[str, Tensor],
-    energy_threshold: float = ENERGY_THRESHOLD,
-    force_threshold: float = FORCE_THRESHOLD,
+    energy_threshold: float = _ENERGY_THRESHOLD,
+    force_threshold: float = _FORCE_THRESHOLD,
 ) -> tuple[Tensor, Tensor]:
     """Return whether energy and forces of each structure are within thresholds.
 
@@ -81,8 +81,8 @@ class EFwT(MeanMetric):
 
     def __init__(
         self,
-        energy_threshold: float = ENERGY_THRESHOLD,
-        force_threshold: float = FORCE_THRESHOLD,
+        energy_threshold: float = _ENERGY_THRESHOLD,
+        force_threshold: float = _FORCE_THRESHOLD,
         name: str = "efwt",
         dtype: str = "float64",
     ) -> None:
