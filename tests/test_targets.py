@@ -96,6 +96,11 @@ def test_large_energies_in_float32_warn(dense):
     structure_target(energies[1:], counts[1:])
 
 
+def test_lists_of_large_energies_keep_their_digits(dense):
+    target = structure_target([-123456.789012345], dense({29: 100}))
+    assert float(target[0, 0]) == -123456.789012345
+
+
 @pytest.mark.parametrize("shape", [(4,), (4, 1)])
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_labels_that_are_not_there(rank, shape):

@@ -98,14 +98,15 @@ def structure_target(values: Tensor, composition: Tensor) -> Tensor:
         TensorShape([1, 120])
     """
     _warn_of_rounding(values)
-    values = tf.cast(values, tf.float64)
+    # TensorFlow alone would round Python's numbers to float32.
+    values = tf.convert_to_tensor(values, dtype_hint=tf.float64)
     if values.shape.rank not in (1, 3):
         raise ValueError(
             "Labels of structures are energies (S,) or virials (S, 3, 3). Received: "
             f"shape {values.shape}."
         )
     values = tf.reshape(values, (-1, 1 if values.shape.rank == 1 else 9))
-    return tf.concat([values, tf.cast(composition, tf.float64)], axis=1)
+    return tf.concat([tf.cast(x, tf.float64) for x in (values, composition)], axis=1)
 
 
 def atom_target(
@@ -278,8 +279,7 @@ def _flat(column: Tensor) -> Tensor:
 
 
 def _warn_of_rounding(values: Any) -> None:
-    dtype = getattr(values, "dtype", None)
-    if dtype != np.float32 or not tf.executing_eagerly():
+    if getattr(values, "dtype", None) != np.float32 or not tf.executing_eagerly():
         return
     largest = np.max(np.abs(values), initial=0.0, where=np.isfinite(values))
     rounding = float(np.spacing(np.float32(largest))) / 2
