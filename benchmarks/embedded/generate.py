@@ -24,6 +24,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from generate_shared import sample
 from rich.progress import track
 
+from tfpes.data.embedded import embedded_path
+
 __all__ = ["label", "main", "to_text"]
 
 _POSITION_DECIMALS = 4
@@ -77,7 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Make an embedded data set.")
     parser.add_argument("name", choices=sorted(_GENERATORS))
     parser.add_argument(
-        "--output", type=pathlib.Path, default=pathlib.Path(__file__).parent
+        "--output", type=pathlib.Path, default=embedded_path("alloys").parent
     )
     options = parser.parse_args(arguments)
     generator = _GENERATORS[options.name]
