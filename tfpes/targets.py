@@ -141,8 +141,8 @@ def split_structure_target(
     Raises:
         ValueError: for any other shape.
     """
-    target, shape = _array_or_tensor(target)
-    found = _KEYS.get(shape[1]) if shape.rank == 2 else None
+    target, shape, rank = _array_or_tensor(target)
+    found = _KEYS.get(shape[1]) if rank == 2 else None
     if found not in ("energy", "virial"):
         raise ValueError(
             "A target per structure has the shape (S, 120) for energies or (S, 128) "
@@ -173,8 +173,8 @@ def split_atom_target(target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     Raises:
         ValueError: for any other shape.
     """
-    target, shape = _array_or_tensor(target)
-    if shape.rank != 2 or shape[1] != 5:
+    target, shape, rank = _array_or_tensor(target)
+    if rank != 2 or shape[1] != 5:
         raise ValueError(
             "A target per atom has the shape (A, 5): Fx, Fy, Fz, atomic number, "
             f"structure index. Received: {shape}. Pack labels with "
@@ -254,7 +254,7 @@ def row_weights(
         ValueError: for weights of another shape.
     """
     weight = _flat(sample_weight)
-    target, shape = _array_or_tensor(target)
+    target, shape, _ = _array_or_tensor(target)
     key = _KEYS[shape[1]]
     or_structures &= key == "forces"
     if or_structures and weight.shape.rank == 1:
@@ -292,8 +292,9 @@ def _warn_of_rounding(values: Any) -> None:
         )
 
 
-def _array_or_tensor(target: Tensor) -> tuple[Tensor, tf.TensorShape]:
-    # An array stays one: a tensor for each of its columns would slow `adapt` down.
-    if not isinstance(target, np.ndarray):
-        target = tf.convert_to_tensor(target)
-    return target, tf.TensorShape(target.shape)
+def _array_or_tensor(target: Tensor) -> tuple[Tensor, Any, int | None]:
+    # An array stays one: tensors, and their shapes, would slow `adapt` down.
+    if isinstance(target, np.ndarray):
+        return target, target.shape, target.ndim
+    target = tf.convert_to_tensor(target)
+    return target, target.shape, target.shape.rank

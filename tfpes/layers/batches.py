@@ -10,7 +10,7 @@ from tfpes.statistics import virial_mean_square
 from tfpes.targets import row_weights, split_atom_target, split_structure_target
 
 Columns = tuple[NDArray | None, ...]
-"""Arguments of a table's ``update``."""
+"""Arguments of a table's ``update``; for forces, the whole target."""
 
 _KEYS = ("energy", "forces", "virial")
 
@@ -24,7 +24,7 @@ def read_batch(batch: Any) -> dict[str, Columns]:
 
     Returns:
         ``energies`` and ``virials``: composition, values, weights and which structures
-        are one isolated atom; ``forces``: atomic numbers, forces and weights. Only
+        are one isolated atom; ``forces``: atomic numbers, targets and weights. Only
         those that the targets have; weights may be None. Nobody changes the arrays.
 
     Raises:
@@ -48,21 +48,23 @@ def read_batch(batch: Any) -> dict[str, Columns]:
         if isolated is None:
             # Three times as fast as a sum over the second axis.
             size = composition @ np.ones(composition.shape[1])
+            least = size.min(initial=2.0)
             isolated = _isolated_atoms(inputs, size)
         found: Columns = (composition, values, _weights(weights, key, arrays), isolated)
-        if not np.all(size):
+        if not least:
             # A structure without atoms is padding: it is not even counted.
             real = composition.any(axis=1)
             found = tuple(None if part is None else part[real] for part in found)
         columns[table] = found
     if "forces" in arrays:
-        forces, numbers, index = split_atom_target(arrays["forces"])
+        _, numbers, index = split_atom_target(arrays["forces"])
         if isolated is not None:
             _check_index(index, len(isolated))
             if isolated.any():
                 # Zero by symmetry: no draws from a distribution.
                 numbers = np.where(isolated[index], 0, numbers)
-        columns["forces"] = (numbers, forces, _weights(weights, "forces", arrays))
+        weight = _weights(weights, "forces", arrays)
+        columns["forces"] = (numbers, arrays["forces"], weight)
     return columns
 
 
@@ -105,7 +107,8 @@ def _unpack(batch: Any) -> tuple[Any, Mapping[str, Any], Mapping[str, Any]]:
 
 
 def _check_index(index: NDArray, structures: int) -> None:
-    if index.size and not 0 <= index.min() <= index.max() < structures:
+    # Negative numbers are huge ones then.
+    if index.size and index.view(np.uint32).max() >= structures:
         raise ValueError(
             "The structure index of an atom must be one of the structures of the "
             f"batch, 0 to {structures - 1}. Received: {index.min()} to "

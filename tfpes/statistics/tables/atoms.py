@@ -67,27 +67,29 @@ class AtomicTable:
                 "`atomic_numbers` must have shape (atoms,) and `forces` (atoms, 3). "
                 f"Received: shapes {number.shape} and {force.shape}."
             )
-        # Numbers, where all atoms have the same: no products and sums of ones.
-        weight = 1.0 if weights is None else check_weights(weights, number.size)
-        labels: NDArray | int = 3
+        weight = None if weights is None else check_weights(weights, number.size)
         number = _checked_numbers(number)
         # By components: whole columns are converted and squared in a third of the time.
         component = np.array(force.T, np.float64, order="C")
         square = (component * component).sum(axis=0)
         _check_finite(component, square)
-        used = (number > 0) & (weight > 0)
+        used = number > 0 if weight is None else (number > 0) & (weight > 0)
         if not used.all():
             number, component, square = number[used], component[:, used], square[used]
-            weight = weight if isinstance(weight, float) else weight[used]
+            weight = None if weight is None else weight[used]
+        atoms = labelled = _total(number)
+        # Without gaps and weights there is nothing to multiply.
+        labels = weight if weight is None else 3 * weight
         if np.isnan(square).any():
             labels = np.count_nonzero(~np.isnan(component), axis=0)
             component = np.nan_to_num(component, nan=0.0)
             square = (component * component).sum(axis=0)
-        labelled = _total(number, np.greater(labels, 0)).astype(np.int64)
-        self.atoms += labelled
-        self.missing += _total(number, 1) - labelled
-        self.components += _total(number, weight * labels)
-        self.squares += _total(number, weight * square)
+            labelled = _total(number, labels > 0)
+            labels = labels if weight is None else labels * weight
+        self.atoms += labelled.astype(np.int64)
+        self.missing += (atoms - labelled).astype(np.int64)
+        self.components += 3 * atoms if labels is None else _total(number, labels)
+        self.squares += _total(number, square if weight is None else weight * square)
         # Few atoms can beat the record: a component is no longer than its vector.
         bound = self.largest**2 * (1 - 1e-15)
         record = np.flatnonzero(square > bound[number])
@@ -164,8 +166,6 @@ def _check_finite(component: NDArray[np.float64], square: NDArray[np.float64]) -
         )
 
 
-def _total(number: NDArray[np.intp], values: NDArray | float) -> NDArray:
+def _total(number: NDArray[np.intp], values: NDArray | None = None) -> NDArray:
     """Return the sum of the values of the atoms of each element, shape (119,)."""
-    if np.ndim(values):
-        return np.bincount(number, values, NUMBER_OF_COLUMNS)
-    return values * np.bincount(number, minlength=NUMBER_OF_COLUMNS)
+    return np.bincount(number, values, NUMBER_OF_COLUMNS)
