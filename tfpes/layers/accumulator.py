@@ -22,7 +22,7 @@ from tfpes.targets import split_atom_target
 
 # Batches wait until they hold this many numbers: a few large arrays are summed in a
 # third of the time that many small ones take.
-_WAITING_NUMBERS = 2**18
+_WAITING_NUMBERS = 2**20  # 8 MB
 
 
 class Accumulator:
