@@ -9,6 +9,9 @@ near its melting point, are computed with the SavedModel and with EMT itself.
 
 # %% Train and export
 import argparse
+import os
+
+os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "1")  # docs/speed.md
 import pathlib
 import tempfile
 

@@ -10,6 +10,9 @@ energy, which a functional model cannot express; the losses do not mind.)
 
 # %% Data and statistics
 import argparse
+import os
+
+os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "1")  # docs/speed.md
 
 import keras
 import numpy as np

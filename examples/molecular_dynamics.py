@@ -9,6 +9,9 @@ total energy stays where it was: the forces are the derivative of the energy.
 
 # %% Train
 import argparse
+import os
+
+os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "1")  # docs/speed.md
 import pathlib
 import tempfile
 

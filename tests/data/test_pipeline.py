@@ -129,6 +129,11 @@ def test_shapes(chains, shuffle):
     assert len(shapes) <= 4
 
 
+def test_no_thread_sleeps_beside_an_iterator(structures):
+    # The one that tunes is waited for, up to a minute, at the end of an epoch.
+    assert structures.batches(4).options().autotune.enabled is False
+
+
 def test_static_shapes(structures, chains):
     inputs, targets = structures.batches(15).element_spec
     for spec in (*inputs.values(), *targets.values()):

@@ -79,7 +79,11 @@ def batches(
     # One batch after the other: a step takes ten times as long, and needs the cores.
     dataset = grouping.unbatch().map(assembler.assemble)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(plan.fixed)))
-    return dataset.prefetch(4)
+    # Nothing is left to tune, and the thread that would do it sleeps: where it misses
+    # its wake-up at the end of an epoch, the next one begins up to a minute later.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.prefetch(4).with_options(options)
 
 
 class _Assembler:
