@@ -124,8 +124,8 @@ def test_weights_are_repetitions(seed):
         ours.squared_deviations, theirs.squared_deviations, 1e-9, 1e-12
     )
     np.testing.assert_allclose(
-        weighted.tables["forces"].components,
-        repeated.tables["forces"].components,
+        weighted.tables["forces"].structures,
+        repeated.tables["forces"].structures,
         1e-12,
     )
     np.testing.assert_allclose(

@@ -9,24 +9,24 @@ from tfpes.statistics import AtomicTable
 def draw(seed, atoms=60):
     generator = np.random.default_rng(seed)
     number = generator.integers(0, 5, atoms)
-    forces = generator.normal(size=(atoms, 3))
+    forces = generator.normal(size=(atoms, 3)) ** 5
     forces[generator.random(atoms) < 0.2] = np.nan
     forces[generator.random((atoms, 3)) < 0.1] = np.nan
     weights = generator.choice([0.0, 0.5, 2.0], atoms)
-    return number, forces, weights
+    return number, forces, weights, np.arange(atoms) // 5
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 2**32), st.lists(st.integers(0, 60), max_size=3), st.booleans())
+@given(st.integers(0, 2**32), st.lists(st.integers(0, 12), max_size=3), st.booleans())
 def test_sums_whatever_the_batches(seed, cuts, weighted):
-    number, forces, weights = draw(seed)
+    number, forces, weights, index = draw(seed)
     used = weights if weighted else np.ones_like(weights)
     pieces, merged = AtomicTable(), AtomicTable()
-    order = np.random.default_rng(seed).permutation(60)
-    for piece in np.split(order, sorted(cuts)):
-        arguments = (number[piece], forces[piece])
-        if weighted:
-            arguments += (weights[piece],)
+    order = np.random.default_rng(seed).permutation(12)  # of structures
+    for part in np.split(order, sorted(cuts)):
+        piece = np.flatnonzero(np.isin(index, part))
+        weight = weights[piece] if weighted else None
+        arguments = (number[piece], forces[piece], weight, index[piece])
         pieces.update(*arguments)
         shard = AtomicTable()
         shard.update(*arguments)
@@ -36,8 +36,21 @@ def test_sums_whatever_the_batches(seed, cuts, weighted):
         for table in (pieces, merged):
             present = ~np.isnan(forces[mine])
             squares = np.where(present, forces[mine], 0.0) ** 2
+            labels = present.sum(axis=1)
+            components = table.number("components")[z]
+            np.testing.assert_allclose(components, used[mine] @ labels, 1e-12)
+            least = 2.0**-8
+            large = (np.abs(np.where(present, forces[mine], 0.0)) >= least).sum(axis=1)
             np.testing.assert_allclose(
-                table.components[z], used[mine] @ present.sum(axis=1), 1e-12
+                table.number("components", least)[z], used[mine] @ large, 1e-12
+            )
+            held = [
+                np.average(used[mine][here], weights=labels[here])
+                for here in (index[mine] == s for s in range(12))
+                if labels[here].any()
+            ]
+            np.testing.assert_allclose(
+                table.number("structures")[z], np.sum(held), 1e-12
             )
             np.testing.assert_allclose(
                 table.squares[z], used[mine] @ squares.sum(axis=1), 1e-12
@@ -46,7 +59,7 @@ def test_sums_whatever_the_batches(seed, cuts, weighted):
             assert table.missing[z] == np.count_nonzero(~present.any(axis=1))
             largest = np.nanmax(np.abs(forces[mine]), initial=0.0)
             assert table.largest[z] == largest
-    assert pieces.components[0] == 0
+    assert not pieces.components[0].any()
 
 
 def test_float32_forces_are_summed_in_float64():
@@ -66,7 +79,8 @@ def test_float32_forces_are_summed_in_float64():
         (([1.5], np.zeros((1, 3))), "whole numbers from 0.*1.5"),
         (([np.nan], np.zeros((1, 3))), "whole numbers from 0.*nan"),
         (([1], [[0.0, np.inf, 0.0]]), "`forces` must be finite"),
-        (([1], np.zeros(3)), r"Received: shapes \(1,\) and \(3,\)"),
+        (([1], np.zeros(3)), r"Received: shapes \(1,\), \(1,\) and \(3,\)"),
+        (([1], np.zeros((1, 3)), None, [0, 0]), r"shapes \(1,\), \(2,\) and"),
         (([1], np.zeros((1, 3)), [-1.0]), "`weights` must be finite"),
         (([1], np.zeros((1, 3)), [np.nan]), "`weights` must be finite"),
     ],
@@ -88,6 +102,7 @@ def test_states():
     for name, value, message in (
         ("squares", np.zeros(3), "'squares' has shape"),
         ("squares", np.full(119, -1.0), "'squares' holds impossible"),
+        ("components_bin", np.array([10**9]), "'components' do not fit their bins"),
         ("version", np.array(99), "of version 99"),
     ):
         with pytest.raises(ValueError, match=message):

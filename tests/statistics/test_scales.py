@@ -12,9 +12,9 @@ from tfpes.statistics import (
 )
 
 
-def force_table(numbers, forces):
+def force_table(numbers, forces, index=None):
     table = AtomicTable()
-    table.update(numbers, forces)
+    table.update(numbers, forces, structure_index=index)
     return table
 
 
@@ -29,22 +29,54 @@ def test_reference_case():
     np.testing.assert_array_equal(np.asarray(fit), fit.scale)
 
 
-def test_shrinkage():
+def test_prior_counts_structures():
+    # 30 structures of 10 H and, some of them, 2 O; 1 C each in two.
     generator = np.random.default_rng(0)
-    numbers = np.repeat([1, 8, 6], [300, 40, 5])
-    forces = (
-        generator.normal(size=(345, 3)) * np.repeat([1, 3, 0], [300, 40, 5])[:, None]
-    )
-    fit = fit_forces(force_table(numbers, forces))
+    numbers = np.repeat([1, 8, 6], [300, 40, 2])
+    index = np.concatenate([np.arange(300) // 10, np.arange(40) // 2, [3, 7]])
+    forces = generator.normal(size=(342, 3))
+    forces *= np.repeat([1, 3, 0.2], [300, 40, 2])[:, None]
+    fit = fit_forces(force_table(numbers, forces, index))
     total = np.mean(forces**2)
-    for z in (1, 8, 6):
-        mine = forces[numbers == z]
-        expected = (np.sum(mine**2) + 30 * total) / (mine.size + 30)
-        assert fit.scale[z] ** 2 == pytest.approx(expected, rel=1e-12)
     assert fit.pooled_scale**2 == pytest.approx(total)
+    for z, structures in ((1, 30), (8, 20), (6, 2)):
+        mean = np.mean(forces[numbers == z] ** 2)
+        expected = (structures * mean + 10 * total) / (structures + 10)
+        assert fit.scale[z] ** 2 == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 50.0])
+def test_components_that_vanish_by_symmetry_are_left_out(unit):
+    generator = np.random.default_rng(0)
+    numbers, index = generator.integers(1, 4, 200), np.arange(200) // 4
+    forces = unit * generator.normal(size=(200, 3))
+    noise = unit * generator.uniform(-1e-7, 1e-7, (100, 3))
+    with_zeros = np.concatenate([forces, noise, np.zeros((50, 3))])
+    # Whole structures of noise, one more element of which nothing else is known.
+    more = np.append(generator.integers(1, 5, 149), 4)
+    table = force_table(
+        np.append(numbers, more), with_zeros, np.append(index, 50 + np.arange(150) // 4)
+    )
+    expected = fit_forces(force_table(numbers, forces, index))
+    fit = fit_forces(table)
+    np.testing.assert_allclose(fit.scale, expected.scale, rtol=1e-9)
+    assert fit.seen[4]
+    assert fit.scale[4] == fit.pooled_scale
     options = FitOptions(prior_strength=0)
-    # Vanishing by symmetry is no reason to divide by nothing.
-    assert fit_forces(force_table(numbers, forces), options).scale[6] > 0
+    assert (fit_forces(table, options).scale > 0).all()
+
+
+def test_one_frame_does_not_make_a_scale():
+    # 99 structures of forces 0.1 eV/Å; the 100th holds nearly all of the squares.
+    generator = np.random.default_rng(0)
+    forces = 0.1 * generator.normal(size=(1000, 3))
+    forces[990:] = 100 * generator.normal(size=(10, 3))
+    numbers = np.where(np.arange(1000) < 990, 26, 67)
+    fit = fit_forces(force_table(numbers, forces, np.arange(1000) // 10))
+    own = np.sqrt(np.mean(forces[990:] ** 2))
+    assert fit.scale[67] < 0.35 * own
+    alone = fit_forces(force_table(numbers, forces, np.arange(1000)))
+    assert alone.scale[67] > 0.7 * own
 
 
 @pytest.mark.parametrize("factor", [1e-3, 10.0])

@@ -68,7 +68,10 @@ class Accumulator:
         try:
             for name in batches[0]:
                 columns = zip(*(batch[name] for batch in batches), strict=True)
-                first, values, *rest = map(_join, columns)
+                parts = list(columns)
+                if name == "forces":
+                    parts[-1] = _one_after_another(parts[-1])
+                first, values, *rest = map(_join, parts)
                 if name == "forces":
                     # Whole targets are joined ten times as fast as three columns.
                     values = split_atom_target(values)[0]
@@ -191,3 +194,10 @@ def _join(parts: tuple[Any, ...]) -> NDArray | None:
     if parts[0] is None or len(parts) == 1:
         return parts[0]
     return np.concatenate(parts)
+
+
+def _one_after_another(indices: tuple[NDArray, ...]) -> tuple[NDArray, ...]:
+    """Count on from one batch to the next."""
+    number = [index.max(initial=-1) + 1 for index in indices]
+    before = np.cumsum([0, *number[:-1]], dtype=np.int64)
+    return tuple(np.add(index, k) for index, k in zip(indices, before, strict=True))

@@ -24,8 +24,9 @@ def read_batch(batch: Any) -> dict[str, Columns]:
 
     Returns:
         ``energies`` and ``virials``: composition, values, weights and which structures
-        are one isolated atom; ``forces``: atomic numbers, targets and weights. Only
-        those that the targets have; weights may be None. Nobody changes the arrays.
+        are one isolated atom; ``forces``: atomic numbers, targets, weights and index
+        of the structure. Only those that the targets have; weights may be None. Nobody
+        changes the arrays.
 
     Raises:
         ValueError: for anything else, or labels that are not packed.
@@ -64,7 +65,7 @@ def read_batch(batch: Any) -> dict[str, Columns]:
                 # Zero by symmetry: no draws from a distribution.
                 numbers = np.where(isolated[index], 0, numbers)
         weight = _weights(weights, "forces", arrays)
-        columns["forces"] = (numbers, arrays["forces"], weight)
+        columns["forces"] = (numbers, arrays["forces"], weight, index)
     return columns
 
 

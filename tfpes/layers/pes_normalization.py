@@ -56,8 +56,8 @@ class PESNormalization(Standardization):
         size_law: ``"independent"`` (κ = 0), ``"collective"`` (κ is fitted) or
             ``"auto"`` (κ where the data clearly ask for it).
         per_element: False for one variance common to all elements.
-        prior_strength: imaginary atoms of each element that hold its variance near
-            the common one.
+        prior_strength: imaginary structures of each element that hold its variance, and
+            its force scale, near the common one.
         robust: pull outliers in to 2.5 standard deviations.
         isolated_atoms: ``"exclude"`` or ``"include"`` single atoms without neighbours,
             whose energies are no draws from the distribution of the others.

@@ -12,6 +12,9 @@ from tfpes.statistics.fit.variance import FLOOR, solve_variance
 from tfpes.statistics.tables.atoms import AtomicTable
 from tfpes.statistics.tables.compositions import CompositionTable
 
+_ZERO = 1e-6
+"""Forces below this part of the pooled scale are zero by symmetry."""
+
 # xx, yy, zz, yz, xz, xy.
 _COMPONENTS = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
 
@@ -19,30 +22,40 @@ _COMPONENTS = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
 def fit_forces(table: AtomicTable, options: FitOptions = FitOptions()) -> ScaleFit:
     r"""Estimate the scale of the force components of each element.
 
-    $$\eta_z^2 = \frac{\sum F^2 + 3\nu_0\bar\eta^2}{3 n_z + 3\nu_0}$$
+    $$\eta_z^2 = \frac{\sum F^2 + \nu_z\bar\eta^2}{C_z + \nu_z},\qquad
+    \nu_z = \nu_0\, C_z / S_z$$
 
-    with $\bar\eta$ the root mean square over all components. The shrinkage matters:
-    in real sets the forces on some elements vanish by symmetry.
+    with $C_z$ components in $S_z$ structures and $\bar\eta$ the root mean square over
+    all components. The prior counts structures, because the forces of one frame are one
+    observation far more than they are hundreds: in real sets a single frame can hold
+    nearly all of the squared forces of an element. Components below $10^{-6}\bar\eta$
+    are zero by symmetry or relaxation and say nothing of the others: they are left out
+    of the counts.
 
     Args:
         table: forces by element.
-        options: whose `prior_strength` is ``nu0``, imaginary atoms of each element.
+        options: whose `prior_strength` is ``nu0``, imaginary structures that hold the
+            element.
 
     Returns:
         ``eta`` (eV/Å), ``eta_bar`` for elements without forces; 1 and marked
         degenerate if there are no forces, or all are zero.
     """
-    seen = table.components > 0
-    total = table.components.sum()
-    pooled = table.squares.sum() / total if total else 0.0
-    if not pooled > 0:
+    labels, total = table.number("components"), table.squares.sum()
+    seen = labels > 0
+    if not total > 0:
         return ScaleFit(np.ones(NUMBER_OF_COLUMNS), seen, 1.0, degenerate=True)
-    imaginary = 3 * max(options.prior_strength, FLOOR)
-    square = (table.squares + imaginary * pooled) / (table.components + imaginary)
-    if options.prior_strength == 0:
-        # Without a prior the mean square itself, unless that is 0.
-        exact = table.squares / np.where(seen, table.components, 1.0)
-        square = np.where(exact > 0, exact, square)
+    least = _ZERO * np.sqrt(total / labels.sum())
+    components = table.number("components", least)
+    structures = np.maximum(table.number("structures", least), FLOOR)
+    pooled = total / components.sum()
+    # Elements of which nothing but zeros is known have the pooled scale.
+    known = components > 0
+    imaginary = options.prior_strength * components / structures
+    square = np.full(NUMBER_OF_COLUMNS, pooled)
+    np.divide(
+        table.squares + imaginary * pooled, components + imaginary, square, where=known
+    )
     return ScaleFit(np.sqrt(square), seen, float(np.sqrt(pooled)), degenerate=False)
 
 
