@@ -277,3 +277,17 @@ def test_known_cardinality_counts_batches_once():
     assert unknown.cardinality() == tf.data.UNKNOWN_CARDINALITY
     known = unknown.apply(tf.data.experimental.assert_cardinality(3))
     assert len(known) == 3
+
+
+@pytest.mark.parametrize("backend", ["jax", "numpy"])  # not installed; installed
+def test_another_backend_is_refused_at_import(backend, run_python):
+    script = f"""
+import os
+os.environ["KERAS_BACKEND"] = "{backend}"
+try:
+    import tfpes
+except ImportError as error:
+    print(error)
+"""
+    said = run_python(script)
+    assert f"Keras with the backend '{backend}'. Set KERAS_BACKEND=tensorflow" in said

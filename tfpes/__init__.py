@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import importlib.util
+import os
 
 __version__ = importlib.metadata.version("tfpes")
 
@@ -23,6 +24,18 @@ from tfpes import statistics
 # `tfpes.statistics` works without TensorFlow. The rest is imported at once where it
 # can be: Keras finds the classes of a `.keras` file only after they are registered.
 if importlib.util.find_spec("tensorflow") is not None:
+    try:
+        from keras.config import backend
+
+        _backend = backend()
+    except ImportError:  # of a backend that is not installed
+        _backend = os.environ.get("KERAS_BACKEND", "none")
+    if _backend != "tensorflow":
+        raise ImportError(
+            "tfpes runs in Keras on TensorFlow. Received: Keras with the backend "
+            f"'{_backend}'. Set KERAS_BACKEND=tensorflow, or the backend in "
+            "~/.keras/keras.json, before Keras is imported."
+        )
     from tfpes import callbacks, data, layers, losses, metrics, models, targets
     from tfpes.evaluation import evaluate
     from tfpes.inference import Calculator

@@ -28,7 +28,8 @@ def refit_baseline(
     forces hardly. Here only μ changes: σ², κ², the force scale and the network stay,
     and so do all forces and all energy differences between structures of equal
     composition. What the compositions of the data leave open stays as close to the
-    present μ as it can; elements that the data lack keep it.
+    present μ as it can; elements that the data lack keep it. Isolated atoms are left
+    out, unless there is nothing else.
 
     Args:
         model: a trained potential, changed in place.
@@ -51,6 +52,8 @@ def refit_baseline(
             "energies of the new data."
         )
     _require_known(model, structures)
+    if not structures.isolated_atoms.all():
+        structures = structures[~structures.isolated_atoms]
     normalization = model.normalization
     residual = structures.energy - predict(model, structures, batch_size).energy
     table = CompositionTable()

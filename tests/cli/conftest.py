@@ -24,8 +24,10 @@ def refuse(run):
 
     def invoke(arguments, *texts):
         result = run(*arguments, code=1)
-        message = " ".join(result.stderr.split())
-        assert message.startswith("Error:")
+        # What was read may be said before.
+        _, found, message = result.stderr.rpartition("Error: ")
+        assert found
+        message = " ".join(message.split())
         for text in texts:
             assert text in message
         return result

@@ -52,7 +52,7 @@ def test_a_failure_leaves_the_old_page(refuse, data, tmp_path, monkeypatch):
     ("arguments", "text"),
     [
         (["--cutoff", "0"], "`--cutoff` must be positive"),
-        (["--energy-key", "dft"], "needs an energy under the name 'dft'"),
+        (["--energy-key", "dft"], "'dft', under which none of"),
         (["--model", "absent.keras"], "which does not exist"),
         (["-o", "page.pdf"], "`--output` must be the name of a .html file"),
     ],

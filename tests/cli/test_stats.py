@@ -105,7 +105,7 @@ def test_nothing_is_overwritten(run, refuse, data, stats, tmp_path):
     [
         (["--cutoff", "0"], "`--cutoff` must be positive"),
         (["--size-law", "sqrt"], "`size_law` must be one of"),
-        (["--energy-key", "dft"], "needs an energy under the name 'dft'"),
+        (["--energy-key", "dft"], "'dft', under which none of"),
     ],
 )
 def test_bad_options(refuse, data, tmp_path, arguments, text):

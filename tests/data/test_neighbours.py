@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk
+from ase.build import bulk, molecule
 from ase.neighborlist import primitive_neighbor_list
 from hypothesis import given
 from hypothesis import strategies as st
@@ -109,3 +109,36 @@ def test_lattice_vectors_in_one_plane():
     # One that is not periodic does not count.
     atoms.pbc = [True, True, False]
     assert len(neighbour_list(atoms, 4.5)[0]) == 4
+
+
+@pytest.mark.parametrize(
+    ("far", "cutoff", "cell", "pbc", "message"),
+    [
+        # vesin ends the process, or never ends.
+        ([1e6, 0, 0], 5, None, False, "boxes"),
+        ([1e4, 1e4, 0], 5, None, False, "boxes"),
+        ([1, 0, 0], 5, [1e7, 1e7, 3], True, "boxes"),
+        ([3e4, 0, 0], 5, [0, 0, 3], [False, False, True], "slab or a wire"),
+        ([1, 0, 0], 5, [0.01] * 3, True, "periodic images"),
+        ([1, 0, 0], 5, [1e-5, 10, 10], True, "periodic images"),
+        ([1, 0, 0], 1e9, [3, 3, 3], True, "periodic images"),
+        ([1, 0, 0], 1e200, [3, 3, 3], True, "periodic images"),
+        ([1, 0, 0], 1e3, [0, 0, 3], [False, False, True], "periodic images"),
+    ],
+)
+def test_bounds(far, cutoff, cell, pbc, message):
+    atoms = Atoms("H2", [[0, 0, 0], far], cell=cell, pbc=pbc)
+    with pytest.raises(ValueError, match=rf"at most.*{message}|{message}.*at most"):
+        neighbour_list(atoms, cutoff)
+
+
+def test_too_many_neighbours():
+    atoms = bulk("Cu", cubic=True) * 5
+    with pytest.raises(ValueError, match="1e\\+08 pairs of neighbours"):
+        neighbour_list(atoms, 90.0)
+
+
+@pytest.mark.parametrize("cutoff", [1e3, 1e9, 1e300])
+def test_a_cutoff_longer_than_any_molecule(cutoff):
+    atoms = molecule("C6H6")
+    assert len(neighbour_list(atoms, cutoff)[0]) == 12 * 11

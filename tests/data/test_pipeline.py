@@ -14,11 +14,11 @@ LABELS = ("energy", "forces", "virial")
 
 @pytest.fixture(scope="module")
 def chains():
-    """Return 100 structures of 1 to 8 atoms, with their numbers for energies."""
+    """Return 100 structures of 2 to 8 atoms, with their numbers for energies."""
     rng = np.random.default_rng(0)
     frames = []
     for number in range(100):
-        count = 1 + int(8 * rng.random() ** 2)
+        count = 2 + int(7 * rng.random() ** 2)
         positions = np.outer(np.arange(count), [1.1, 0, 0])
         frames.append(Atoms(f"H{count}", positions, info={"energy": float(number)}))
     return read(frames, 2.5, verbose=False)
@@ -87,7 +87,9 @@ def shape_of(inputs):
 @pytest.mark.parametrize("batch_size", [1, 4, 15, 1000])
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_content(structures, batch_size, shuffle):
-    dataset = structures.batches(batch_size, shuffle, seed=0, labels=LABELS)
+    dataset = structures.batches(
+        batch_size, shuffle, seed=0, labels=LABELS, isolated_atoms="include"
+    )
     batches = to_numpy(dataset)
     assert len(batches) == int(dataset.cardinality()) == -(-15 // min(batch_size, 15))
     for (inputs, targets), energies in zip(batches, energies_of(batches), strict=True):
@@ -183,7 +185,7 @@ def test_missing_labels_stay_nan(labelled):
 def test_no_edges_at_all():
     atoms = [Atoms("H", info={"energy": float(n)}) for n in range(3)]
     data = read(atoms, 3.0, verbose=False)
-    batches = to_numpy(data.batches(2))
+    batches = to_numpy(data.batches(2, isolated_atoms="include"))
     assert len(batches) == 2
     for inputs, _ in batches:
         edges = inputs["edge_index"]

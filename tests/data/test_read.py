@@ -88,6 +88,24 @@ def test_far_from_the_origin():
     np.testing.assert_allclose(both.positions[:3], both.positions[3:], atol=1e-6)
 
 
+def test_atoms_that_left_their_cell_far_behind():
+    near = bulk("Cu", cubic=True) * (2, 1, 1)
+    near.rattle(0.1, seed=0)
+    far = near.copy()
+    far.positions[[1, 6]] += [[20_000, 0, 0], [0, -70_000, 3]] @ near.cell.array
+    one, other = (read_quietly([a], energy_key=None) for a in (near, far))
+    np.testing.assert_array_equal(one.edge_index, other.edge_index)
+
+    def lengths(data):
+        i, j = data.edge_index
+        vectors = data.edge_shift @ np.float64(data.cell[0])
+        vectors += np.float64(data.positions)[j] - data.positions[i]
+        return np.linalg.norm(vectors, axis=1)
+
+    assert abs(other.positions).max() < 20
+    np.testing.assert_allclose(lengths(other), lengths(one), atol=1e-5)
+
+
 def test_path_string_paths_and_atoms(path, frames):
     once = read_quietly(str(path))
     twice = read_quietly([path, str(path)])
@@ -255,16 +273,16 @@ def test_items_of_another_type():
 
 
 def test_no_energy_lists_the_names_found(labelled):
-    atoms = labelled(hydrogen(dft_energy=-1.0), free_energy=-1.0)
+    atoms = labelled(hydrogen(my_energy=-1.0), free_energy=-1.0)
     atoms.arrays["momenta"] = np.zeros((2, 3))
     with pytest.raises(
-        ValueError, match=r"1 structures without.*: dft_energy, free_energy, momenta."
+        ValueError, match=r"1 structures without.*: free_energy, momenta, my_energy."
     ):
         read_quietly([atoms])
 
 
 def test_no_energy_and_no_names():
-    with pytest.raises(ValueError, match=r"under the name 'E'.*names found: none\."):
+    with pytest.raises(ValueError, match=r"'E', under which none.*names found: none\."):
         read_quietly([hydrogen()], energy_key="E")
 
 

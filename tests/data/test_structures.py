@@ -69,10 +69,29 @@ def test_isolated_atoms(structures, frames):
     assert structures.isolated_atoms.tolist() == expected
 
 
+def test_isolated_atoms_are_in_no_batch(structures):
+    bound = structures[~structures.isolated_atoms]
+
+    def energies(dataset):
+        packed = [targets["energy"][:, 0] for _, targets in dataset]
+        return sorted(e for part in packed for e in part.numpy() if np.isfinite(e))
+
+    assert energies(structures.batches(4)) == sorted(bound.energy)
+    assert structures.padding(4) == bound.padding(4)
+    everything = structures.batches(4, isolated_atoms="include")
+    assert energies(everything) == sorted(structures.energy)
+    with pytest.raises(ValueError, match=r"nothing but 2 of them, within 4 Å"):
+        structures[structures.isolated_atoms].batches(4)
+    with pytest.raises(ValueError, match=r"'exclude' or 'include'. Received: 'drop'"):
+        structures.batches(4, isolated_atoms="drop")
+
+
 def test_repr(structures):
     atoms, edges = len(structures.positions), structures.edge_index.shape[1]
-    expected = f"<Structures: 15 structures, {atoms} atoms, {edges} edges within 4 Å>"
-    assert repr(structures) == expected
+    expected = f"{atoms} atoms, {edges} edges within 4 Å>"
+    kind = "(2 isolated atoms), "
+    assert repr(structures) == f"<Structures: 15 structures {kind}{expected}"
+    assert "isolated" not in repr(structures[:5])
 
 
 @pytest.mark.parametrize(

@@ -60,9 +60,10 @@ def frames(labelled):
         if name != "CH4":
             atoms.info["config_type"] = "crystal" if name is None else f"[{name}]"
         made.append(atoms)
-    # One structure is right.
-    atoms = Atoms("H")
-    made.append(labelled(atoms, energy=ATOMIC[1] + 0.01, forces=np.full((1, 3), 0.02)))
+    # One structure is right, and one is an isolated atom, far from all others.
+    for atoms, energy in ((bulk("Cu"), ATOMIC[29] + 0.01), (Atoms("H"), -50.0)):
+        made.append(labelled(atoms, energy=energy, forces=np.full((1, 3), 0.02)))
+    made[-1].info["config_type"] = "atom"
     return made
 
 
@@ -186,11 +187,15 @@ def assert_equal(errors, expected, rtol=1e-9):
 
 
 def test_overall_against_a_loop(evaluation, structures, norm):
-    expected = reference(structures, norm, range(len(structures)))
+    expected = reference(structures, norm, range(len(structures) - 1))
     assert None not in expected.values()
     assert 0.0 < expected["efwt"] < 0.2
     assert_equal(evaluation.overall, expected)
     assert evaluation.overall.name == "all"
+    # Where it was counted, it alone made the error.
+    (alone,) = evaluation.isolated
+    assert_equal(alone, reference(structures, norm, [len(structures) - 1]))
+    assert alone.energy_mae > 100 * evaluation.overall.energy_mae
 
 
 def test_groups_against_a_loop(evaluation, structures, norm):
@@ -200,6 +205,7 @@ def test_groups_against_a_loop(evaluation, structures, norm):
             expected = reference(structures, norm, np.flatnonzero(mask), z)
             assert_equal(row, expected)
 
+    structures = structures[~structures.isolated_atoms]
     size, kinds = structures.num_atoms, structures.config_type
     bins = [(size >= low) & (size <= high) for low, high in size_bins(size)]
     compare(evaluation.by_size, ["1", "2-4", "5-16"], bins)
@@ -214,9 +220,9 @@ def test_groups_against_a_loop(evaluation, structures, norm):
 
 
 def test_batches_equal_structures(evaluation, structures, norm):
-    dataset = structures.batches(5, labels=KEYS)
+    dataset = structures.batches(5, labels=KEYS, isolated_atoms="include")
     found = tfpes.evaluate(guess, dataset, normalization=norm)
-    for name in ("overall", "by_size", "by_element"):
+    for name in ("overall", "isolated", "by_size", "by_element"):
         pairs = getattr(found, name), getattr(evaluation, name)
         for row, other in zip(*(np.atleast_1d(p) for p in pairs), strict=True):
             assert_equal(row, other)
@@ -373,7 +379,7 @@ def test_potential(trained):
 def test_without_labels(frames, structures):
     bare = [Atoms(atoms.numbers, atoms.positions) for atoms in frames]
     bare = tfpes.data.read(bare, 4.0, energy_key=None, verbose=False)
-    with pytest.raises(ValueError, match="25 structures without an energy, force"):
+    with pytest.raises(ValueError, match="26 structures without an energy, force"):
         tfpes.evaluate(guess, bare)
     with pytest.raises(ValueError, match=r"repeated for ever. Leave `repeat\(\)` out"):
         tfpes.evaluate(guess, structures.batches(5).repeat())
@@ -425,6 +431,7 @@ def test_table(evaluation, width):
     # Markup in names is text.
     for name in ("5-16", "Cu", "[C2H6]", "crystal", "(none)"):
         assert any(line.startswith(name) for line in lines), name
+    assert next(line.split()[2] for line in lines if line.startswith("isol")) == "1"
     row = next(line.split() for line in lines if line.startswith("all"))
     overall = evaluation.overall
     assert row[1:3] == ["25", f"{1e3 * overall.energy_mae:.1f}"]
@@ -454,7 +461,8 @@ def test_json_and_csv(evaluation, tmp_path):
     evaluation.to_csv(tmp_path / "errors.csv")
     with (tmp_path / "errors.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    groups = ["overall"] + ["size"] * 3 + ["element"] * 4 + ["config_type"] * 4
+    numbers = {"overall": 1, "isolated": 1, "size": 3, "element": 4, "config_type": 4}
+    groups = [group for group, number in numbers.items() for _ in range(number)]
     assert [row["group"] for row in rows] == groups
     everything = [row for group in evaluation.groups.values() for row in group]
     for row, errors in zip(rows, everything, strict=True):

@@ -45,7 +45,7 @@ def energies(counts, values):
 
 @pytest.fixture
 def dataset(structures):
-    return structures.batches(4, labels=LABELS)
+    return structures.batches(4, labels=LABELS, isolated_atoms="include")
 
 
 @pytest.fixture(scope="module")
@@ -193,10 +193,12 @@ def test_shared_set_has_unit_variance(shared):
 
 def test_isolated_atoms_are_found_by_their_edges(structures):
     # A cell of one atom has neighbours: it is not isolated.
-    layer = adapted(structures.batches(4, labels=("energy",)))
+    everything = structures.batches(4, labels=("energy",), isolated_atoms="include")
+    layer = adapted(everything)
     without = structures[~structures.isolated_atoms]
     same(layer, adapted(without.batches(4, labels=("energy",))))
-    both = adapted(structures.batches(4), isolated_atoms="include")
+    same(layer, adapted(structures.batches(4, labels=("energy",))))
+    both = adapted(everything, isolated_atoms="include")
     assert not np.allclose(both.energy_mean.numpy(), layer.energy_mean.numpy())
 
 
@@ -345,6 +347,37 @@ def test_given_force_and_virial_scales_are_kept(dataset):
         np.testing.assert_array_equal(layer.statistics[name], expected)
 
 
+@pytest.mark.parametrize("label", ["forces", "virial"])
+def test_one_label_other_than_energies(dataset, structures, label, tmp_path):
+    """The scales of what was seen can be used; what is missing is said."""
+    layer = adapted(structures.batches(4, labels=(label,)))
+    whole = adapted(dataset)
+    scale = {"forces": "force_scale", "virial": "virial_scale"}[label]
+    np.testing.assert_array_equal(layer.statistics[scale], whole.statistics[scale])
+    data = structures[~structures.isolated_atoms]
+    labels = getattr(data, label).reshape(*getattr(data, label).shape[:1], -1)
+    has = np.isfinite(labels).any(axis=1)
+    if label == "virial":
+        has = has[data.structure_index]
+    assert set(np.flatnonzero(layer.seen.numpy())) == set(data.atomic_numbers[has])
+    layer.to_json(tmp_path / "statistics.json")
+    for one in (layer, PESNormalization.from_json(tmp_path / "statistics.json")):
+        one.require_adapted(label)
+        ((_, target),) = structures[8:10].batches(2, labels=(label,))
+        values = one(target)[label].numpy()
+        assert np.isfinite(values).sum() == np.isfinite(target[label]).sum()
+        with pytest.raises(RuntimeError, match="without any of the key 'energy'"):
+            one.require_adapted()
+
+
+def test_given_scales_alone():
+    layer = PESNormalization(force_scale={"H": 0.5}, collective_variance=0.1)
+    assert np.flatnonzero(layer.seen.numpy()).tolist() == [1]
+    assert layer.standardize_forces(np.ones((1, 3)), [1]).numpy().tolist() == [[2] * 3]
+    with pytest.raises(RuntimeError, match="without any of the key 'energy'"):
+        layer.require_adapted()
+
+
 def test_traced_function_sees_a_later_adapt(many, close):
     counts, energy = many
     layer = adapted([energies(counts, energy)])
@@ -439,7 +472,7 @@ def test_data_without_anything_to_learn(many, case):
 )
 def test_a_bad_batch_changes_nothing(structures, key, place, value, message):
     """Targets with a wrong number at a place (a tuple), or weights with one."""
-    (good,) = structures.batches(15, labels=LABELS)
+    (good,) = structures.batches(15, labels=LABELS, isolated_atoms="include")
     targets = {name: np.array(target) for name, target in good[1].items()}
     weights = {}
     if isinstance(place, tuple):

@@ -266,6 +266,15 @@ def test_unseen_element(norm, dense):
         norm.energy_baseline(counts)
     with pytest.raises(ValueError, match=message):
         norm.standardize_virial(np.zeros((3, 3, 3)), counts)
+    # A graph cannot raise: it says so by a number that is none.
+    for function in (norm.energy_baseline, norm.energy_scale, norm.virial_scale_of):
+        values = tf.function(function)(counts).numpy()
+        assert np.isnan(values).tolist() == [False, False, True]
+    scale = norm.force_scale_of([1, 79, 0]).numpy()
+    assert np.isnan(scale).tolist() == [False, True, False]
+    assert np.isnan(norm.atomic_energy_scale().numpy()[[0, 1, 79]]).tolist() == [
+        False, False, True,
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -379,15 +379,29 @@ def test_baseline_cancels(norm, close):
 # -- execution ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", KEYS)
-def test_eager_graph_and_xla_agree(norm, key, close):
-    target, pred, weights = case(key, dtype="float32")
-    loss = make_loss(key, norm, "huber")
-    dtype = "float64" if key == "energy" else "float32"
-    expected = naive(key, target, pred, "huber", "mean", weights)
-    for jit_compile in (False, True):
-        function = tf.function(loss, jit_compile=jit_compile)
-        close(function(target, pred, weights), expected, dtype)
+@pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
+@pytest.mark.parametrize("of_loss", DTYPES)
+@pytest.mark.parametrize("of_pred", DTYPES)
+def test_every_metric_dtype_and_mode(norm, of_pred, of_loss, mode, close):
+    """All in one function, since what takes time is to compile it."""
+    losses = [make_loss(key, norm, metric, dtype=of_loss) for key, metric in CASES]
+    batches = {key: case(key, dtype=of_pred) for key in KEYS}
+    if of_pred == "float64":
+        for key in ("forces", "structures"):
+            batches[key] = np.float64(batches[key][0]), *batches[key][1:]
+
+    def compute(batches):
+        return [
+            loss(*batches[key]) for loss, (key, _) in zip(losses, CASES, strict=True)
+        ]
+
+    if mode != "eager":
+        compute = tf.function(compute, jit_compile=mode == "xla")
+    for value, (key, metric) in zip(compute(batches), CASES, strict=True):
+        assert value.dtype == of_loss
+        expected = naive(key, *batches[key][:2], metric, "mean", batches[key][2])
+        kind = "float64" if (of_pred, of_loss) == ("float64",) * 2 else "float32"
+        close(value, expected, kind)
 
 
 # -- serialization ------------------------------------------------------------------
@@ -500,3 +514,18 @@ def test_element_never_seen(norm, dense):
     target = np.hstack([[[-1.0]], dense({79: 1})])
     with pytest.raises(ValueError, match="structure 0 holds Au"):
         EnergyLoss(norm)(target, np.zeros(1))
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("key", KEYS)
+def test_element_never_seen_is_nan_where_nothing_can_raise(norm, key, jit_compile):
+    target, pred, _ = case(key)
+    loss = tf.function(make_loss(key, norm, reduction="none"), jit_compile=jit_compile)
+    before = loss(target, pred).numpy()
+    place = (0, 3) if key in ("forces", "structures") else (0, WIDTH[key] + 79)
+    target[place] = 79
+    after = loss(target, pred).numpy()
+    strange = np.arange(len(after)) == 0
+    assert np.isnan(after[strange]).all()
+    if key != "structures":
+        np.testing.assert_array_equal(after[~strange], before[~strange])

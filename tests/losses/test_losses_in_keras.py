@@ -1,5 +1,7 @@
 """The losses in every mode of Keras: policies, XLA, weights, files, custom loops."""
 
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -366,3 +368,21 @@ def test_targets_that_do_not_fit(norm, batch, change, match):
     data = make_data(norm, batch).map(lambda x, y: (x, change(y)))
     with pytest.raises(ValueError, match=match):
         make_model(norm, batch).fit(data, verbose=0, shuffle=False)
+
+
+def test_keras_2_is_refused(norm, batch, monkeypatch):
+    """It would multiply a loss by the mean weight; here by what calls it alone."""
+    target, pred = batch["energy"], batch["energy"][:, 0]
+    loss, metric = EnergyLoss(norm), tfpes.metrics.EnergyMAE()
+    caller = {"__name__": "tf_keras.src.losses"}
+    exec("def call(fn, *args): return fn(*args)", caller)
+    caller["call"](loss, target, pred)  # a namesake; Keras 2 is not even imported
+    monkeypatch.setitem(sys.modules, "tf_keras", object())
+    loss(target, pred)
+    for function in (loss, metric.update_state, tfpes.metrics.MaxForceError()):
+        with pytest.raises(
+            TypeError, match=r"models of Keras 3\. Received: a call from"
+        ):
+            caller["call"](function, target, pred)
+    with pytest.raises(TypeError, match="Build the model with `import keras`"):
+        tf.function(lambda: caller["call"](loss, target, pred))()

@@ -395,6 +395,33 @@ def test_element_never_seen(graph, ethanol):
         make_potential(norm=norm)(graph([Atoms("H"), ethanol]))
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_element_never_seen_where_nothing_can_raise(graph, ethanol, jit_compile):
+    norm = PESNormalization(
+        energy_mean={"H": -1.0, "C": 0, "O": 0},
+        energy_variance={"H": 1.0, "C": 1, "O": 1},
+    )
+    strange = Atoms("SiH", [[0, 0, 0], [0, 0, 1.5]])
+    model = make_potential(norm=norm, compute_virial=True)
+    inputs = graph([ethanol, strange])
+    run = tf.function(model, jit_compile=jit_compile)
+    found = {name: value.numpy() for name, value in run(inputs).items()}
+    alone = model(graph([ethanol]))
+    assert np.isnan(found["energy"]).tolist() == [False, True]
+    assert np.isnan(found["forces"][-2:]).all()
+    assert np.isnan(found["virial"][1]).all()
+    np.testing.assert_allclose(found["energy"][:1], alone["energy"], rtol=1e-6)
+    np.testing.assert_allclose(found["forces"][:-2], alone["forces"], atol=1e-5)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_statistics_are_needed(graph, ethanol, compiled):
+    model = make_potential(norm=PESNormalization())
+    run = tf.function(model) if compiled else model
+    with pytest.raises(RuntimeError, match="needs statistics before it is used"):
+        run(graph([ethanol]))
+
+
 def test_unknown_reference_element():
     with pytest.raises(ValueError, match=r"Keys of `reference_energies`.*'Xy'"):
         make_potential(reference_energies={"Xy": 1.0})

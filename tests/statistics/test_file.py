@@ -131,7 +131,7 @@ VERSION = r"version 1 or older\. Received: .*\. Update tfpes"
         ({"version": 0}, VERSION),
         ({"version": None}, VERSION),
         ({"version": "1"}, VERSION),
-        ({"collective_variance": -1.0}, DAMAGED % "a variance or scale is negative"),
+        ({"collective_variance": -1.0}, DAMAGED % "collective_variance is negative"),
         ({"collective_variance": float("nan")}, DAMAGED % "collective_variance is nan"),
         ({"collective_variance": "0.1"}, DAMAGED % "no number"),
         ({"elements": {"Hx": {}}}, DAMAGED % "unknown elements Hx"),
@@ -143,6 +143,10 @@ VERSION = r"version 1 or older\. Received: .*\. Update tfpes"
         ({"options": OPTIONS | {"size_law": "sqrt"}}, DAMAGED % "must be one of"),
         ({"given": {}}, DAMAGED % "no 'energy_mean'"),
         ({"report": {"fit": 1}}, DAMAGED % "the report is incomplete"),
+        (
+            {"report": {"fit": {"size_law": "sqrt"}, "structures": 1, "warnings": []}},
+            DAMAGED % "unknown size law 'sqrt'",
+        ),
     ],
 )
 def test_bad_files(path, content, message):
@@ -153,6 +157,19 @@ def test_bad_files(path, content, message):
     else:
         path.write_bytes(content)
     with pytest.raises(ValueError, match=message):
+        PESNormalization.from_json(path)
+
+
+@pytest.mark.parametrize("name", ["energy_variance", "force_scale", "virial_scale"])
+@pytest.mark.parametrize("value", [0.0, -1.0])
+def test_scales_are_positive(path, name, value):
+    content = json.loads(path.read_text())
+    for entry in content["elements"].values():
+        entry[name] = entry[name] or 1.0
+    content["other_elements"][name] = content["other_elements"][name] or 1.0
+    next(iter(content["elements"].values()))[name] = value
+    change(path, **content)
+    with pytest.raises(ValueError, match=DAMAGED % f"{name} is not positive"):
         PESNormalization.from_json(path)
 
 

@@ -30,6 +30,7 @@ def diagnose_command(
     energy_key: options.EnergyKey = "energy",
     forces_key: options.ForcesKey = "forces",
     stress_key: options.StressKey = "stress",
+    virial_key: options.VirialKey = "virial",
     batch_size: options.BatchSize = 16,
     output: Annotated[
         str | None,
@@ -68,6 +69,7 @@ def diagnose_command(
         energy_key=energy_key,
         forces_key=forces_key,
         stress_key=stress_key,
+        virial_key=virial_key,
     )
     console.print(f"{structures}", highlight=False)
     diagnosis = diagnose(structures, potential, batch_size=batch_size)

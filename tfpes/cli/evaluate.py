@@ -25,6 +25,7 @@ def evaluate_command(
     energy_key: options.EnergyKey = "energy",
     forces_key: options.ForcesKey = "forces",
     stress_key: options.StressKey = "stress",
+    virial_key: options.VirialKey = "virial",
     batch_size: options.BatchSize = 16,
     output: options.Output = None,
     overwrite: options.Overwrite = False,
@@ -44,6 +45,7 @@ def evaluate_command(
         energy_key=energy_key,
         forces_key=forces_key,
         stress_key=stress_key,
+        virial_key=virial_key,
     )
     console.print(f"{structures}", highlight=False)
     evaluation = evaluate(potential, structures, batch_size=batch_size)

@@ -28,9 +28,12 @@ Data = Annotated[
 ]
 DEFAULT_DATA = ["molecules"]
 Cutoff = Annotated[float, of_data(help="Radius of neighbour lists, Å.")]
-EnergyKey = Annotated[str, of_data(help="Name of the energies.")]
-ForcesKey = Annotated[str, of_data(help="Name of the forces.")]
-StressKey = Annotated[str, of_data(help="Name of the stress.")]
+EnergyKey = Annotated[
+    str, of_data(help="Name of the energies; the default stands for usual ones, too.")
+]
+ForcesKey = Annotated[str, of_data(help="Name of the forces; likewise.")]
+StressKey = Annotated[str, of_data(help="Name of the stress, eV/Å³; likewise.")]
+VirialKey = Annotated[str, of_data(help="Name of the virial, eV; likewise.")]
 BatchSize = Annotated[int, of_data(min=1, help="Structures in a batch.")]
 SizeLaw = Annotated[
     str,

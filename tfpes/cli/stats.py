@@ -22,6 +22,7 @@ def stats_command(
     energy_key: options.EnergyKey = "energy",
     forces_key: options.ForcesKey = "forces",
     stress_key: options.StressKey = "stress",
+    virial_key: options.VirialKey = "virial",
     size_law: options.SizeLaw = "auto",
     robust: Annotated[
         bool,
@@ -48,6 +49,7 @@ def stats_command(
         energy_key=energy_key,
         forces_key=forces_key,
         stress_key=stress_key,
+        virial_key=virial_key,
     )
     console.print(f"{structures}", highlight=False)
     present = tuple(

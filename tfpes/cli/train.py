@@ -26,6 +26,7 @@ def train_command(
     energy_key: options.EnergyKey = Options.energy_key,
     forces_key: options.ForcesKey = Options.forces_key,
     stress_key: options.StressKey = Options.stress_key,
+    virial_key: options.VirialKey = Options.virial_key,
     size_law: options.SizeLaw = Options.size_law,
     stats: Annotated[
         str | None,

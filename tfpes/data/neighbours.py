@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 MINIMUM_DISTANCE = 0.1
 """Å. Atoms closer than this are taken for a mistake: no bond is near it."""
+_FAR = 32
+"""Cells. Float32 coordinates further apart than this would be coarse."""
 COVALENT_RADII: NDArray[np.float64] = covalent_radii
 """By atomic number, Å."""
 
@@ -31,8 +33,8 @@ def neighbour_list(
 
     Raises:
         ValueError: for positions or a cell that are not finite, a periodic direction
-            without a lattice vector, lattice vectors in one plane, or atoms on top of
-            each other.
+            without a lattice vector, lattice vectors in one plane, atoms on top of each
+            other or out of reach, or a cutoff with too many neighbours.
     """
     positions, cell, pbc = atoms.positions, atoms.cell.array, atoms.pbc
     if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
@@ -45,6 +47,10 @@ def neighbour_list(
             cell = Cell(cell * pbc[:, None]).complete().array
         if abs(np.linalg.det(cell)) < 1e-9 * np.linalg.norm(cell, axis=1).prod():
             raise ValueError("Lattice vectors must span a volume.")
+    else:
+        # vesin takes for ever where the cutoff is much longer than a molecule.
+        cutoff = min(cutoff, 1.0 + float(np.linalg.norm(np.ptp(positions, axis=0))))
+    _check_bounds(positions, cell, pbc, cutoff)
     neighbours = vesin.NeighborList(
         cutoff=cutoff, full_list=True, sorted=True, n_threads=1
     )
@@ -59,3 +65,60 @@ def neighbour_list(
             f"{distance[closest]:.3g} Å."
         )
     return pairs, shift
+
+
+def near_each_other(
+    atoms: Atoms, pairs: NDArray, shift: NDArray
+) -> tuple[NDArray[np.float64], NDArray]:
+    """Move atoms that left their cell far behind back, with the edges they have.
+
+    Args:
+        atoms: of the edges.
+        pairs: (P, 2).
+        shift: (P, 3), cell offset of the neighbour.
+
+    Returns:
+        Positions (A, 3) and offsets (P, 3) that give the same vectors.
+    """
+    if not len(shift) or max(-shift.min(), shift.max()) <= _FAR:
+        return atoms.positions, shift
+    fractions = atoms.cell.scaled_positions(atoms.positions)
+    cells = np.floor(np.where(atoms.pbc, fractions, 0.0)).astype(np.int64)
+    return (
+        atoms.positions - cells @ atoms.cell.array,
+        shift + cells[pairs[:, 1]] - cells[pairs[:, 0]],
+    )
+
+
+def _check_bounds(
+    positions: NDArray, cell: NDArray, pbc: NDArray, cutoff: float
+) -> None:
+    """Raise a ValueError where a list would not fit into memory, or never end."""
+    heights = extent = np.ptp(positions, axis=0)
+    volume = 1.0
+    if pbc.any():
+        volume = abs(np.linalg.det(cell))
+        areas = np.linalg.norm(np.cross(cell[[1, 2, 0]], cell[[2, 0, 1]]), axis=1)
+        heights = np.where(pbc, volume / areas, extent)
+    volume *= (extent + cutoff)[~pbc].prod()
+    cutoff = min(cutoff, 1e50)  # nothing overflows
+    # vesin goes through as many in directions without images.
+    images = (2 * np.ceil(cutoff / np.maximum(heights, ~pbc)) + 1).prod()
+    count = len(positions)
+    edges = count * min(count * images, 4.19 * cutoff**3 * count / volume)
+    boxes = np.maximum(heights // cutoff, 1.0)
+    length = (extent / cutoff)[~pbc].max(initial=0.0) * pbc.any()
+    for what, number, most in (
+        ("periodic images of an atom within the cutoff", images, 1e6),
+        ("pairs of neighbours", edges, 1e8),
+        # vesin merges boxes if there are more, and ends the process if that leaves
+        # none in a direction.
+        ("boxes of the size of the cutoff", boxes.prod(), 1e5 * boxes.min() ** 3),
+        # It takes for ever beyond.
+        ("cutoffs from one side of a slab or a wire to the other", length, 1e3),
+    ):
+        if not number <= most:
+            raise ValueError(
+                f"There can be {most:.0e} {what} at most. Received: {number:.0e}, for "
+                f"a cutoff of {cutoff:g} Å. Check cutoff, cell and positions (Å)."
+            )

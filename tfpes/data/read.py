@@ -4,7 +4,6 @@ import io
 import lzma
 import math
 import pathlib
-from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 import numpy as np
@@ -16,7 +15,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tfpes.data.embedded import EMBEDDED, embedded_path
-from tfpes.data.neighbours import neighbour_list
+from tfpes.data.labels import Keys, candidates, check_keys, choose, summary
+from tfpes.data.neighbours import near_each_other, neighbour_list
 from tfpes.data.sources import Source, iterate
 from tfpes.data.structures import Structures, offsets
 
@@ -35,13 +35,17 @@ def read(
     energy_key: str | None = "energy",
     forces_key: str | None = "forces",
     stress_key: str | None = "stress",
+    virial_key: str | None = "virial",
     verbose: bool = True,
 ) -> Structures:
     """Read structures, their labels and their neighbour lists.
 
     Labels are taken from the results of the attached calculator, else from
-    ``atoms.info`` (energy, stress) or ``atoms.arrays`` (forces). A structure without
-    a label gets NaN. The virial is ``-volume * stress``.
+    ``atoms.info`` or ``atoms.arrays``. A structure without a label gets NaN. The
+    virial is its label, else ``-volume * stress``.
+
+    The default of a name stands for the usual ones as well: where no structure has
+    ``forces``, ``REF_forces``, ``dft_forces``, ``force`` and the like are taken.
 
     Args:
         source: a path of any file that ASE reads, several paths, or an iterable of
@@ -50,16 +54,19 @@ def read(
         energy_key: name of the energies; None to read structures without labels.
         forces_key: name of the forces, or None.
         stress_key: name of the stress (Voigt or 3 × 3), or None.
-        verbose: show a progress bar.
+        virial_key: name of the virial ``-dE/dε``, eV (Voigt or 3 × 3), or None.
+        verbose: show a progress bar, and say which labels and how many isolated atoms
+            were found.
 
     Returns:
         The structures, in the order of the source.
 
     Raises:
         FileNotFoundError: if a path does not exist.
-        ValueError: if a file cannot be read, holds no structure or no energy, or a
-            structure has no atoms, atoms on top of each other, an unknown element,
-            a NaN position or an infinite label. The message names the structure.
+        ValueError: if a file cannot be read, holds no structure or no energy, no label
+            of a given name or several that could be meant; or if a structure has no
+            atoms, atoms on top of each other, an unknown element, a NaN position or an
+            infinite label. The message names the structure.
 
     Example:
         >>> from ase.build import molecule
@@ -72,7 +79,13 @@ def read(
         raise ValueError(
             f"`cutoff` must be a positive number of Å. Received: {cutoff}."
         )
-    keys = {"energy": energy_key, "forces": forces_key, "stress": stress_key}
+    keys = {
+        "energy": energy_key,
+        "forces": forces_key,
+        "stress": stress_key,
+        "virial": virial_key,
+    }
+    check_keys(keys)
     rows = []
     # The number of structures is known only at the end: the bar counts.
     console = Console(stderr=True)
@@ -88,9 +101,22 @@ def read(
         raise ValueError(
             f"`read` needs at least one structure. Received: none in {source!r}."
         )
+    labels = [row["labels"] for row in rows]
+    chosen = choose(labels, keys, set().union(*(row["names"] for row in rows)))
+    for row in rows:
+        row.update(_chosen_labels(row, chosen))
     if energy_key is not None and not any(np.isfinite(row["energy"]) for row in rows):
         _refuse_unlabelled(rows, energy_key)
-    return _join(rows, cutoff)
+    structures = _join(rows, cutoff)
+    if verbose and any(keys.values()):
+        console.print(summary(labels, chosen), markup=False, highlight=False)
+        if alone := np.count_nonzero(structures.isolated_atoms):
+            console.print(
+                f"{alone} isolated atom(s): in no statistics, no loss and no metric, "
+                "since their energies lie a cohesive energy away from all others.",
+                highlight=False,
+            )
+    return structures
 
 
 def load(name: str, cutoff: float = 5.0, *, verbose: bool = False) -> Structures:
@@ -133,10 +159,8 @@ def read_or_load(
     return read(source, cutoff, verbose=verbose, **keys)
 
 
-def _row(
-    atoms: Atoms, place: str, cutoff: float, keys: dict[str, str | None]
-) -> dict[str, Any]:
-    """Return columns of one structure, and the names of labels that it has."""
+def _row(atoms: Atoms, place: str, cutoff: float, keys: Keys) -> dict[str, Any]:
+    """Return columns of one structure, and what may be its labels."""
     numbers, count = atoms.numbers, len(atoms)
     if not count:
         raise ValueError(
@@ -151,63 +175,53 @@ def _row(
         pairs, edge_shift = neighbour_list(atoms, cutoff)
     except ValueError as error:
         raise ValueError(f"{error} In: {place}.") from None
-    holders = (getattr(atoms.calc, "results", {}), atoms.info, atoms.arrays)
-
-    def label(name: str, *shapes: tuple[int, ...]) -> NDArray[np.float64]:
-        return _label(holders, keys[name], name, shapes, f"{count} atoms", place)
-
-    energy = label("energy", (), (1,))
-    forces = label("forces", (count, 3))
-    stress = label("stress", (6,), (3, 3), (9,))
-    if stress.shape == (6,):
-        stress = voigt_6_to_full_3x3_stress(stress)
-    # A stress is a derivative per volume: without three periods there is none.
-    volume = atoms.cell.volume if atoms.pbc.all() else np.nan
+    positions, edge_shift = near_each_other(atoms, pairs, edge_shift)
+    labels, names = candidates(atoms, keys, place)
     return {
         # Energies do not depend on the origin; float32 coordinates far from it would
         # be coarse.
-        "positions": atoms.positions - atoms.positions.mean(axis=0),
+        "positions": positions - positions.mean(axis=0),
         "atomic_numbers": numbers,
         "cell": atoms.cell.array[None] * atoms.pbc[:, None],
         "edge_index": pairs,
         "edge_shift": edge_shift,
-        "energy": energy.reshape(1),
-        "forces": forces,
-        "virial": -volume * stress.reshape(1, 3, 3),
         "config_type": np.array([str(atoms.info.get("config_type", ""))]),
-        "names": set().union(*holders),
+        "labels": labels,
+        "names": names,
+        "place": place,
+        # A stress is a derivative per volume: without three periods there is none.
+        "volume": atoms.cell.volume if atoms.pbc.all() else np.nan,
     }
 
 
-def _label(
-    holders: Iterable[Mapping[str, Any]],
-    key: str | None,
-    name: str,
-    shapes: tuple[tuple[int, ...], ...],
-    size: str,
-    place: str,
-) -> NDArray[np.float64]:
-    """Look up a label; NaN of the first shape where there is none."""
-    found = [h[key] for h in holders if key is not None and h.get(key) is not None]
-    if not found:
-        return np.full(shapes[0], np.nan)
-    try:
-        value = np.asarray(found[0], dtype=np.float64)
-    except ValueError:
+def _chosen_labels(row: dict[str, Any], chosen: Keys) -> dict[str, NDArray[np.float64]]:
+    """Return the columns of the labels of a structure."""
+    found = {
+        kind: values[chosen[kind]]
+        for kind, values in row["labels"].items()
+        if chosen[kind] in values
+    }
+    for kind in found.keys() & {"stress", "virial"}:
+        if found[kind].shape == (6,):
+            found[kind] = voigt_6_to_full_3x3_stress(found[kind])
+        found[kind] = found[kind].reshape(1, 3, 3)
+    missing = np.full((1, 3, 3), np.nan)
+    virial = found.get("virial", missing)
+    from_stress = -row["volume"] * found.get("stress", missing)
+    scale = np.abs(virial).max()
+    if (np.abs(virial - from_stress) > 0.02 * scale + 1e-3).any():
         raise ValueError(
-            f"Labels must be numbers. Received: {place} with {key} = {found[0]!r}."
-        ) from None
-    if np.isinf(value).any():
-        raise ValueError(
-            f"Labels must be finite, or NaN where they are missing. Received: {place} "
-            f"with an infinite {key}. Correct it or set it to NaN."
+            f"The virial '{chosen['virial']}' (eV) must be minus volume times the "
+            f"stress '{chosen['stress']}' (eV/Å³) if a structure has both. Received: "
+            f"{row['place']} with {virial.flat[0]:g} and {from_stress.flat[0]:g} "
+            "eV (xx). Correct one, or leave it out with `virial_key=None` or "
+            "`stress_key=None`."
         )
-    if value.shape not in shapes:
-        raise ValueError(
-            f"The {name} of a structure of {size} has the shape "
-            f"{' or '.join(map(str, shapes))}. Received: {value.shape} in {place}."
-        )
-    return value
+    return {
+        "energy": found.get("energy", np.array(np.nan)).reshape(1),
+        "forces": found.get("forces", np.full(row["positions"].shape, np.nan)),
+        "virial": np.where(np.isnan(virial).all(), from_stress, virial),
+    }
 
 
 def _refuse_unlabelled(rows: list[dict[str, Any]], energy_key: str) -> NoReturn:
@@ -218,7 +232,7 @@ def _refuse_unlabelled(rows: list[dict[str, Any]], energy_key: str) -> NoReturn:
             f"{len(rows)} structures whose {energy_key!r} is NaN or missing. Correct "
             "the labels, or name others with `energy_key` (`--energy-key`)."
         )
-    known = ", ".join(sorted(found - {"numbers", "positions"})) or "none"
+    known = ", ".join(sorted(found)) or "none"
     raise ValueError(
         f"At least one structure needs an energy under the name {energy_key!r}. "
         f"Received: {len(rows)} structures without one; names found: {known}. "

@@ -54,8 +54,10 @@ class Structures:
 
     def __repr__(self) -> str:
         """Summarize."""
+        alone = np.count_nonzero(self.isolated_atoms)
+        kind = f" ({alone} isolated atoms)" if alone else ""
         return (
-            f"<Structures: {len(self)} structures, {len(self.positions)} atoms, "
+            f"<Structures: {len(self)} structures{kind}, {len(self.positions)} atoms, "
             f"{self.edge_index.shape[1]} edges within {self.cutoff:g} Å>"
         )
 
@@ -176,6 +178,7 @@ class Structures:
         seed: int | None = None,
         labels: Sequence[str] = ("energy", "forces"),
         epoch: tf.Variable | None = None,
+        isolated_atoms: str = "exclude",
     ) -> tf.data.Dataset:
         """Make a ``tf.data.Dataset`` of padded batches ``(inputs, targets)``.
 
@@ -192,6 +195,9 @@ class Structures:
             epoch: an integer ``tf.Variable`` that tells which epoch of the shuffle an
                 iteration is, for training that goes on in the middle of a run; by
                 default, iterations are counted.
+            isolated_atoms: ``"exclude"`` or ``"include"`` single atoms without
+                neighbours: their energies lie a cohesive energy away from all others,
+                far outside the distribution that losses are scaled by.
 
         Returns:
             A ``tf.data.Dataset`` with known cardinality.
@@ -199,12 +205,36 @@ class Structures:
         Raises:
             ValueError: for an empty set, a bad batch size or an unknown label.
         """
-        plan = Plan(self.sizes, batch_size, shuffle, seed)
-        return batches(vars(self), self.cutoff, plan, labels, epoch)
+        used = self._used(isolated_atoms)
+        plan = Plan(used.sizes, batch_size, shuffle, seed)
+        return batches(vars(used), self.cutoff, plan, labels, epoch)
 
-    def padding(self, batch_size: int = 16, shuffle: bool = False) -> Padding:
+    def padding(
+        self,
+        batch_size: int = 16,
+        shuffle: bool = False,
+        isolated_atoms: str = "exclude",
+    ) -> Padding:
         """Report the shapes of :meth:`batches` and what is wasted on padding."""
-        return Plan(self.sizes, batch_size, shuffle, seed=0).padding()
+        sizes = self._used(isolated_atoms).sizes
+        return Plan(sizes, batch_size, shuffle, seed=0).padding()
+
+    def _used(self, isolated_atoms: str) -> "Structures":
+        if isolated_atoms not in ("exclude", "include"):
+            raise ValueError(
+                "`isolated_atoms` must be 'exclude' or 'include'. Received: "
+                f"{isolated_atoms!r}."
+            )
+        alone = self.isolated_atoms
+        if isolated_atoms == "include" or not alone.any():
+            return self
+        if alone.all():
+            raise ValueError(
+                "Isolated atoms are in no batch. Received: nothing but "
+                f"{len(self)} of them, within {self.cutoff:g} Å. Check the cutoff and "
+                'the units (Å), or pass `isolated_atoms="include"`.'
+            )
+        return self[~alone]
 
 
 def offsets(counts: ArrayLike) -> NDArray[np.int64]:

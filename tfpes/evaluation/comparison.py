@@ -11,6 +11,7 @@ from tfpes.data.structures import Structures
 from tfpes.inference.predictions import Model, arrays, predict, runner
 from tfpes.inference.requirements import compositions, require_elements
 from tfpes.layers import PESNormalization
+from tfpes.layers.batches import isolated_atoms
 from tfpes.losses import energy_error, force_error, virial_error
 from tfpes.targets import (
     Tensor,
@@ -39,12 +40,14 @@ class Comparison:
         targets: packed labels ``energy``, ``forces`` and ``virial``, all three; see
             :mod:`tfpes.targets`.
         outputs: the predictions, (S,), (A, 3) and (S, 3, 3).
+        isolated: (S,) bool, which structures are one atom without neighbours.
         config_type: (S,) strings, or None.
         normalization: whose statistics standardize errors, or None.
     """
 
     targets: _Arrays
     outputs: _Arrays
+    isolated: NDArray[np.bool_]
     config_type: NDArray[np.str_] | None = None
     normalization: PESNormalization | None = None
 
@@ -55,6 +58,7 @@ class Comparison:
         atoms = structures.atomic_numbers, structures.structure_index
         return cls(
             *_pack(compositions(structures), *atoms, labels, outputs),
+            structures.isolated_atoms,
             structures.config_type,
         )
 
@@ -153,6 +157,7 @@ def compare_batches(model: Model, dataset: Iterable) -> Comparison:
         )
     run = runner(model)
     parts: list[tuple[_Arrays, _Arrays]] = []
+    alone: list[NDArray[np.bool_]] = []
     first = 0
     for batch in dataset:
         if not isinstance(batch, tuple) or not isinstance(batch[1], dict):
@@ -161,8 +166,10 @@ def compare_batches(model: Model, dataset: Iterable) -> Comparison:
                 f"with 'energy', 'forces' or 'virial'. Received: {type(batch)}. Make "
                 "them with `Structures.batches`, or pack labels with `tfpes.targets`."
             )
-        parts.append(_compare_batch(run, model, batch[0], batch[1], first))
-        first += len(parts[-1][0]["energy"])
+        part, isolated = _compare_batch(run, model, batch[0], batch[1], first)
+        parts.append(part)
+        alone.append(isolated)
+        first += len(isolated)
     if not parts:
         raise ValueError(
             "`evaluate` needs at least one batch. Received: an empty dataset."
@@ -171,7 +178,7 @@ def compare_batches(model: Model, dataset: Iterable) -> Comparison:
         {key: np.concatenate([part[key] for part in each]) for key in _STANDARDIZED}
         for each in zip(*parts, strict=True)
     )
-    return Comparison(targets, outputs)
+    return Comparison(targets, outputs, np.concatenate(alone))
 
 
 def _compare_batch(
@@ -180,8 +187,8 @@ def _compare_batch(
     inputs: dict[str, Tensor],
     packed: dict[str, Tensor],
     first: int,
-) -> tuple[_Arrays, _Arrays]:
-    """Compare one batch, without its padding.
+) -> tuple[tuple[_Arrays, _Arrays], NDArray[np.bool_]]:
+    """Compare one batch, without its padding, and find isolated atoms.
 
     Args:
         run: the model.
@@ -211,13 +218,14 @@ def _compare_batch(
     atoms, real = numbers > 0, counts.sum(axis=1) > 0
     place = np.cumsum(real) - 1 + first
     kept = {"energy": real, "forces": atoms, "virial": real}
-    return _pack(
+    pair = _pack(
         counts[real],
         numbers[atoms],
         place[index[atoms]],
         {key: values[kept[key]] for key, values in labels.items()},
         {key: values[kept[key]] for key, values in outputs.items()},
     )
+    return pair, isolated_atoms(inputs, counts.sum(axis=1))[real]
 
 
 def _pack(

@@ -71,10 +71,12 @@ class Errors:
 
 
 def group_errors(comparison: Comparison) -> dict[str, tuple[Errors, ...]]:
-    """Return the errors of all structures, by size, element and configuration type."""
+    """Return the errors of all structures, and of the groups of :func:`groups`."""
     c = comparison
     terms = _structure_terms(c), _atom_terms(c)
-    found = groups(c.composition, c.atomic_numbers, c.structure_index, c.config_type)
+    found = groups(
+        c.composition, c.atomic_numbers, c.structure_index, c.config_type, c.isolated
+    )
     return {kind: _errors(group, *terms) for kind, group in found.items()}
 
 

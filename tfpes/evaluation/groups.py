@@ -34,52 +34,59 @@ def groups(
     atomic_numbers: NDArray,
     structure_index: NDArray,
     config_type: NDArray[np.str_] | None = None,
+    isolated: NDArray[np.bool_] | None = None,
 ) -> dict[str, Groups]:
     """Return ``overall``, ``by_size``, ``by_element`` and, if any, ``by_config_type``.
 
-    A structure belongs to each of its elements, an atom to its own.
+    A structure belongs to each of its elements, an atom to its own. Isolated atoms
+    belong to none of these, but to a group of their own, ``isolated``.
 
     Args:
         composition: (S, 119).
         atomic_numbers: (A,).
         structure_index: (A,).
         config_type: (S,), or None.
+        isolated: (S,) which structures are one atom without neighbours, or None.
     """
     size = composition.sum(axis=1)
+    alone = np.zeros(len(size), bool) if isolated is None else isolated
 
-    def disjoint(names: Iterable[str], group: NDArray) -> Groups:
+    def disjoint(names: Iterable[str], group: NDArray, apart: bool = False) -> Groups:
+        """Make groups of the structures that are isolated or not."""
         names = tuple(names)
+        group = np.where(alone == apart, group, -1)
         structures = _members(group, len(names))
         atoms = _members(group[structure_index], len(names))
         return Groups(names, structures, atoms, structures @ size)
 
-    bins = size_bins(size)
-    elements = np.flatnonzero(composition.any(axis=0))
-    held = composition[:, elements].T
-    found = {
-        "overall": disjoint(["all"], np.zeros(len(size), int)),
-        "by_size": disjoint(
-            (str(low) if low == high else f"{low}-{high}" for low, high in bins),
-            np.searchsorted([high for _, high in bins], size),
-        ),
-        "by_element": Groups(
-            tuple(SYMBOLS[z] for z in elements),
-            csr_array(held > 0, dtype=np.float64),
-            _members(np.searchsorted(elements, atomic_numbers), len(elements)),
-            held.sum(axis=1),
-        ),
-    }
-    if config_type is not None and (config_type != "").any():
-        kinds, group = np.unique(config_type, return_inverse=True)
+    found = {"overall": disjoint(["all"], np.zeros(len(size), int))}
+    if alone.any():
+        name = "isolated atoms"
+        found["isolated"] = disjoint([name], np.zeros(len(size), int), True)
+    bins = size_bins(size[~alone])
+    highest = [high for _, high in bins]
+    names = (str(low) if low == high else f"{low}-{high}" for low, high in bins)
+    found["by_size"] = disjoint(names, np.searchsorted(highest, size))
+    bound = np.where(alone[:, None], 0.0, composition)
+    elements = np.flatnonzero(bound.any(axis=0))
+    element = np.searchsorted(elements, atomic_numbers)
+    found["by_element"] = Groups(
+        tuple(SYMBOLS[z] for z in elements),
+        csr_array(bound[:, elements].T > 0, dtype=np.float64),
+        _members(np.where(alone[structure_index], -1, element), len(elements)),
+        bound[:, elements].sum(axis=0),
+    )
+    if config_type is not None and (config_type[~alone] != "").any():
+        kinds = np.unique(config_type[~alone])
         names = (str(kind) or "(none)" for kind in kinds)
-        found["by_config_type"] = disjoint(names, group.reshape(-1))
+        found["by_config_type"] = disjoint(names, np.searchsorted(kinds, config_type))
     return found
 
 
 def size_bins(sizes: NDArray) -> list[tuple[int, int]]:
     """Return the occupied bins of sizes: 1, 2-4, 5-16, 17-64, 65-256, ..."""
     bins, low, high = [], 1, 1
-    while low <= sizes.max():
+    while low <= sizes.max(initial=0):
         if ((sizes >= low) & (sizes <= high)).any():
             bins.append((low, high))
         low, high = high + 1, 4 * high
@@ -87,5 +94,6 @@ def size_bins(sizes: NDArray) -> list[tuple[int, int]]:
 
 
 def _members(group: NDArray, number: int) -> csr_array:
-    rows = np.arange(len(group))
-    return csr_array((np.ones(len(group)), (group, rows)), (number, len(group)))
+    """Return who belongs to which group, -1 for none."""
+    (rows,) = np.nonzero(group >= 0)
+    return csr_array((np.ones(len(rows)), (group[rows], rows)), (number, len(group)))

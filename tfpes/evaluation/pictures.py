@@ -13,14 +13,18 @@ from tfpes.plotting import STYLE, save_figure
 
 
 def plot_parity(path: pathlib.Path, comparison: Comparison) -> None:
-    """Draw predicted against true energies (about the baseline), forces and virials."""
-    size = comparison.num_atoms
+    """Draw predicted against true energies (about the baseline), forces and virials.
+
+    Without isolated atoms, which are a cohesive energy away from all others.
+    """
+    size, bound = comparison.num_atoms, ~comparison.isolated
     baseline, name = comparison.energy_baseline, "(E - Σ μ) / N"
     if baseline is None:
         baseline, name = np.zeros_like(size), "E / N"
-    energy = [(part - baseline) / size for part in comparison.energy]
-    virial = [(part / size[:, None, None]).ravel() for part in comparison.virial]
-    forces = [part.ravel() for part in comparison.forces]
+    energy = [((part - baseline) / size)[bound] for part in comparison.energy]
+    virial = [(part / size[:, None, None])[bound].ravel() for part in comparison.virial]
+    bound = bound[comparison.structure_index]
+    forces = [part[bound].ravel() for part in comparison.forces]
     panels = [(energy, name, "eV/atom"), (forces, "force component", "eV/Å")]
     if np.isfinite(virial[0]).any():
         panels.append((virial, "virial component / N", "eV/atom"))
@@ -52,6 +56,7 @@ def plot_error_by_size(path: pathlib.Path, comparison: Comparison) -> None:
     """Draw the standardized energy errors against the number of atoms."""
     size = comparison.num_atoms
     error, present = comparison.standardized_errors("energy")
+    present &= ~comparison.isolated
     error = np.where(present, np.abs(error), np.nan)
     present = np.isfinite(error) & (error > 0)
     with plt.rc_context(STYLE):
@@ -59,7 +64,7 @@ def plot_error_by_size(path: pathlib.Path, comparison: Comparison) -> None:
         axes.scatter(
             size[present], error[present], s=10, alpha=0.5, linewidths=0, label="|ΔE'|"
         )
-        for low, high in size_bins(size):
+        for low, high in size_bins(size[present]):
             chosen = (size >= low) & (size <= high) & np.isfinite(error)
             if chosen.any():
                 root = np.sqrt(np.mean(error[chosen] ** 2))

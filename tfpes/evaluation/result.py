@@ -24,10 +24,12 @@ class Evaluation:
     """Errors of a model, of everything and of groups of structures.
 
     An element's energy and virial errors are those of the structures that hold it, its
-    force errors those of its own atoms.
+    force errors those of its own atoms. Isolated atoms, whose energies are no draws
+    from the distribution of the others, are in no other group.
 
     Attributes:
-        overall: errors of all structures.
+        overall: errors of all structures but isolated atoms.
+        isolated: of these, if there are any.
         by_size: by number of atoms, in the bins of ``tfpes.evaluation.size_bins``.
         by_element: by element.
         by_config_type: by ``config_type``, if the structures have one.
@@ -35,6 +37,7 @@ class Evaluation:
     """
 
     overall: Errors
+    isolated: tuple[Errors, ...]
     by_size: tuple[Errors, ...]
     by_element: tuple[Errors, ...]
     by_config_type: tuple[Errors, ...]
@@ -43,14 +46,14 @@ class Evaluation:
     @classmethod
     def of(cls, comparison: Comparison) -> "Evaluation":
         """Compute the errors of labels and predictions."""
-        groups = {"by_config_type": (), **group_errors(comparison)}
+        groups = {"by_config_type": (), "isolated": (), **group_errors(comparison)}
         (overall,) = groups.pop("overall")
         return cls(overall=overall, **groups, comparison=comparison)
 
     @property
     def groups(self) -> dict[str, tuple[Errors, ...]]:
         """All rows, by the name of the attribute."""
-        names = ("by_size", "by_element", "by_config_type")
+        names = ("isolated", "by_size", "by_element", "by_config_type")
         groups = {name: getattr(self, name) for name in names}
         return {"overall": (self.overall,), **groups}
 
@@ -70,8 +73,8 @@ class Evaluation:
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write a row for each group, completely or not at all.
 
-        The first column, ``group``, is ``overall``, ``size``, ``element`` or
-        ``config_type``; the others are the attributes of
+        The first column, ``group``, is ``overall``, ``isolated``, ``size``, ``element``
+        or ``config_type``; the others are the attributes of
         :class:`tfpes.evaluation.Errors`. Empty: no label, or no statistics.
         """
         names = [field.name for field in dataclasses.fields(Errors)]

@@ -119,7 +119,7 @@ def _table(
     for heading in ("\nn", *(column[0] for column in shown)):
         table.add_column(heading, justify="right", no_wrap=True)
     for kind, rows in groups.items():
-        if rows and kind != "overall":
+        if rows and kind.startswith("by_"):
             table.add_section()
             table.add_row(f"[dim]{kind.removeprefix('by_')}[/]")
         for row in rows[:_MOST_ROWS]:

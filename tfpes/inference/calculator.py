@@ -13,6 +13,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
 from tfpes.data import read
+from tfpes.data.neighbours import near_each_other
 from tfpes.data.pipeline import pad, padding_values
 from tfpes.data.verlet_list import VerletList
 from tfpes.elements import NUMBER_OF_COLUMNS
@@ -129,6 +130,7 @@ class Calculator(ASECalculator):
             energy_key=None,
             forces_key=None,
             stress_key=None,
+            virial_key=None,
             verbose=verbose,
         )
         predictions = predict(
@@ -154,10 +156,11 @@ class Calculator(ASECalculator):
         if not count:
             raise ValueError("A structure needs at least one atom. Received: none.")
         pairs, shift = self._neighbours.edges(atoms)
+        positions, shift = near_each_other(atoms, pairs, shift)
         more_atoms = self._reserve("atoms", count + 1) - count
         more_edges = self._reserve("edges", len(pairs)) - len(pairs)
         padding = padding_values(self.cutoff)
-        positions = atoms.positions - atoms.positions.mean(axis=0)
+        positions = positions - positions.mean(axis=0)
         cell = atoms.cell.array * atoms.pbc[:, None]
         inputs = {
             "positions": pad(positions, padding["positions"], more_atoms),

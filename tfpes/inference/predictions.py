@@ -58,7 +58,7 @@ def predict(
             normalization has not seen, or outputs of another shape.
     """
     require_cutoff(model, structures)
-    dataset = structures.batches(batch_size, labels=())
+    dataset = structures.batches(batch_size, labels=(), isolated_atoms="include")
     require_elements(model, structures)
     run = runner(model)
     shapes = _shapes(len(structures), len(structures.positions))

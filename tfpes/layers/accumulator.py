@@ -134,6 +134,9 @@ class Accumulator:
                 kept = given.per_element[name]
                 found[name] = np.where(np.isnan(kept), fit.scale, kept)
         if not self._has_energies:
+            if not given.known_of("energy_variance").any():
+                fits = [fit.seen for fit in (force_fit, virial_fit) if fit is not None]
+                found["seen"] = np.any([*fits, given.known], axis=0).astype(np.float64)
             return found, None
         variance = given.per_element["energy_variance"]
         energy = fit_energy(

@@ -50,7 +50,7 @@ def read_batch(batch: Any) -> dict[str, Columns]:
             # Three times as fast as a sum over the second axis.
             size = composition @ np.ones(composition.shape[1])
             least = size.min(initial=2.0)
-            isolated = _isolated_atoms(inputs, size)
+            isolated = isolated_atoms(inputs, size)
         found: Columns = (composition, values, _weights(weights, key, arrays), isolated)
         if not least:
             # A structure without atoms is padding: it is not even counted.
@@ -117,8 +117,13 @@ def _check_index(index: NDArray, structures: int) -> None:
         )
 
 
-def _isolated_atoms(inputs: Any, size: NDArray) -> NDArray[np.bool_]:
-    """Find structures of one atom without a neighbour (or, unknown, without a cell)."""
+def isolated_atoms(inputs: Any, size: NDArray) -> NDArray[np.bool_]:
+    """Find structures of one atom without a neighbour (or, unknown, without a cell).
+
+    Args:
+        inputs: of a model, or anything that tells nothing of neighbours.
+        size: atoms in each structure, (S,).
+    """
     alone = size == 1
     if not isinstance(inputs, dict) or not alone.any():
         return alone

@@ -58,15 +58,27 @@ class Given:
         for name, given in self.per_element.items():
             known = given[~np.isnan(given)]
             # A scale of 0 says that there is none yet.
-            default = 1.0 if name == "energy_variance" else 0.0
-            fill = known.mean() if len(known) else default
+            fill = known.mean() if len(known) else 0.0
             values = np.where(np.isnan(given), fill, given)
             energy = name.startswith("energy")
             weights[name] = without_padding(values) if energy else values
-        weights["collective_variance"] = np.array(self.collective_variance or 0.0)
-        known = ~np.isnan(self.per_element["energy_variance"])
-        weights["seen"] = known.astype(np.float64)
+        # Alone it says nothing of energies yet.
+        energies = self.known_of("energy_variance").any()
+        collective = self.collective_variance if energies else 0.0
+        weights["collective_variance"] = np.array(collective or 0.0)
+        weights["seen"] = self.known.astype(np.float64)
         return weights
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """The elements of the energies; of forces and virials if there are none."""
+        energies = self.known_of("energy_variance")
+        others = self.known_of("force_scale", "virial_scale")
+        return energies if energies.any() else others
+
+    def known_of(self, *names: str) -> NDArray[np.bool_]:
+        """The elements for which any of these is given."""
+        return np.any([~np.isnan(self.per_element[name]) for name in names], axis=0)
 
     def as_dict(self) -> dict[str, Any]:
         """Return what was given, None where nothing was."""

@@ -28,12 +28,12 @@ WEIGHTS = (
 )
 """Names of the weights: one number per element, but for ``collective_variance``."""
 
-_SIGN_OF_STATISTICS = {
-    "energy": "seen",
-    "forces": "force_scale",
-    "virial": "virial_scale",
+_SIGNS_OF_STATISTICS = {
+    "energy": ("energy_variance", "collective_variance"),
+    "forces": ("force_scale",),
+    "virial": ("virial_scale",),
 }
-"""The weight of each label that is zero until there are statistics."""
+"""The weights of each label that are all zero until there are statistics."""
 
 
 class Standardization(keras.layers.Layer):
@@ -81,7 +81,7 @@ class Standardization(keras.layers.Layer):
     @property
     def is_adapted(self) -> bool:
         """Whether there are statistics of any label, learned or given."""
-        return any(self._has_statistics(label) for label in _SIGN_OF_STATISTICS)
+        return any(self._has_statistics(label) for label in _SIGNS_OF_STATISTICS)
 
     def require_adapted(self, label: str = "energy") -> None:
         """Raise a RuntimeError if there are no statistics of a label.
@@ -101,7 +101,8 @@ class Standardization(keras.layers.Layer):
     def _has_statistics(self, label: str) -> bool:
         # Also asked while a training step is traced; the weights exist outside.
         with tf.init_scope():
-            return bool(np.any(getattr(self, _SIGN_OF_STATISTICS[label]).numpy()))
+            signs = (getattr(self, name) for name in _SIGNS_OF_STATISTICS[label])
+            return any(np.any(sign.numpy()) for sign in signs)
 
     def require_known(self, composition: Tensor) -> None:
         """Raise a ValueError for elements that were never seen (eagerly only)."""
@@ -121,15 +122,33 @@ class Standardization(keras.layers.Layer):
                 f"{culprit}, or pass `energy_mean` and `energy_variance` for it."
             )
 
-    def _known(self, composition: Tensor) -> Tensor:
-        """Return float64 counts of elements that were seen."""
+    def known(self, values: Tensor) -> Tensor:
+        """Return values of elements (119,), NaN for those that were never seen.
+
+        A compiled function cannot raise: numbers made up for them would look right.
+        """
+        seen = tf.convert_to_tensor(self.seen) > 0
+        padding = tf.range(NUMBER_OF_COLUMNS) == 0
+        nan = tf.constant(np.nan, values.dtype)
+        return tf.where(seen | padding, values, nan)
+
+    def sum_of_known(self, composition: Tensor, values: Tensor) -> Tensor:
+        """Return ``Σ n_z v_z``, (S,) float64, NaN where an element was never seen.
+
+        Raises:
+            ValueError: for such an element, eagerly.
+        """
         self.require_known(composition)
-        return tf.cast(composition, tf.float64)
+        composition = tf.cast(composition, tf.float64)
+        # 0 × NaN is NaN: the sum of values must not hold any.
+        unseen = tf.math.is_nan(self.known(tf.zeros(NUMBER_OF_COLUMNS, tf.float64)))
+        columns = tf.stack([values, tf.cast(unseen, tf.float64)], axis=1)
+        total, strange = tf.unstack(tf.matmul(composition, columns), axis=-1)
+        return tf.where(strange > 0, tf.constant(np.nan, tf.float64), total)
 
     def energy_baseline(self, composition: Tensor) -> Tensor:
         """Return ``Σ n_z μ_z``, eV: (S,) float64 for a composition (S, 119)."""
-        composition = self._known(composition)
-        return tf.linalg.matvec(composition, tf.convert_to_tensor(self.energy_mean))
+        return self.sum_of_known(composition, tf.convert_to_tensor(self.energy_mean))
 
     def energy_scale(self, composition: Tensor) -> Tensor:
         """Return ``√(Σ n_z σ_z² + N² κ²)``, eV: (S,) float64, 1 for no atoms."""
@@ -142,9 +161,8 @@ class Standardization(keras.layers.Layer):
     def _scale(
         self, composition: Tensor, variance: Tensor, collective: Tensor = None
     ) -> Tensor:
-        composition = self._known(composition)
-        size = tf.reduce_sum(composition, axis=-1)
-        total = tf.linalg.matvec(composition, tf.convert_to_tensor(variance))
+        total = self.sum_of_known(composition, tf.convert_to_tensor(variance))
+        size = tf.reduce_sum(tf.cast(composition, tf.float64), axis=-1)
         if collective is not None:
             total += size**2 * tf.convert_to_tensor(collective)
         return tf.sqrt(tf.where(size > 0, total, 1.0))
@@ -152,12 +170,14 @@ class Standardization(keras.layers.Layer):
     def force_scale_of(self, atomic_numbers: Tensor) -> Tensor:
         """Return η_z of each atom, eV/Å: (A,) float64."""
         atomic_numbers = tf.cast(atomic_numbers, tf.int32)
-        return tf.gather(tf.convert_to_tensor(self.force_scale), atomic_numbers)
+        scale = self.known(tf.convert_to_tensor(self.force_scale))
+        return tf.gather(scale, atomic_numbers)
 
     def atomic_energy_scale(self) -> Tensor:
         """Return ``√(σ_z² + κ²)``, the spread of one atom, eV: (119,), 0 at Z = 0."""
         kappa = tf.convert_to_tensor(self.collective_variance)
         scale = tf.sqrt(tf.convert_to_tensor(self.energy_variance) + kappa)
+        scale = self.known(scale)
         return tf.where(tf.range(NUMBER_OF_COLUMNS) > 0, scale, 0.0)
 
     def standardize_energy(self, energy: Tensor, composition: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ def _l2(true: Tensor, pred: Tensor) -> Tensor:
     square = tf.reduce_sum(tf.math.squared_difference(pred, true), -1, keepdims=True)
     # The gradient of a root at 0 is infinite, and 0 × inf is NaN.
     zero = square == 0
-    return tf.where(zero, square, tf.sqrt(tf.where(zero, 1.0, square)))
+    return tf.where(zero, square, tf.sqrt(tf.where(zero, tf.ones_like(square), square)))
 
 
 NAMES = ("mse", "mae", "huber", "log_cosh")

@@ -1,5 +1,6 @@
 """The base of all losses: reduction over the labels that are there."""
 
+import sys
 from typing import Any
 
 import keras
@@ -75,8 +76,10 @@ class StandardizedLoss(keras.losses.Loss):
 
         Raises:
             RuntimeError: if the normalization has no statistics yet.
+            TypeError: in a model of Keras 2.
             ValueError: for shapes that do not fit.
         """
+        refuse_keras_2()
         with tf.name_scope(self.name):
             error, weight, count = self._sums(y_true, y_pred, sample_weight)
             if self.reduction == "none":
@@ -121,3 +124,21 @@ class StandardizedLoss(keras.losses.Loss):
         for part in ("normalization", "metric"):
             config[part] = keras.saving.deserialize_keras_object(config[part])
         return cls(**config)
+
+
+@tf.autograph.experimental.do_not_convert
+def refuse_keras_2() -> None:
+    """Raise a TypeError inside a model of Keras 2.
+
+    It takes a loss of Keras 3 for a function, whose mean it multiplies by the mean of
+    the sample weights, and a metric for one of which it takes the mean.
+    """
+    frame = sys._getframe() if "tf_keras" in sys.modules else None
+    while frame is not None:
+        if str(frame.f_globals.get("__name__")).startswith("tf_keras."):
+            raise TypeError(
+                "Losses and metrics of tfpes are for models of Keras 3. Received: a "
+                "call from a model of Keras 2, `tf_keras`, which would apply sample "
+                "weights in another way. Build the model with `import keras`."
+            )
+        frame = frame.f_back

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfpes.elements import SYMBOLS, atomic_number
+from tfpes.losses.standardized_loss import refuse_keras_2
 from tfpes.metrics.mean_metric import MeanMetric
 from tfpes.targets import Tensor, labelled, row_weights, split_atom_target
 
@@ -184,16 +185,20 @@ class MaxForceError(keras.metrics.Metric):
         """Create the state."""
         super().__init__(name=name, dtype=dtype)
         self.largest = self.add_variable((), "zeros", dtype=self.dtype, name="largest")
+        self.count = self.add_variable((), "zeros", dtype=self.dtype, name="count")
 
     def update_state(
         self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
     ) -> None:
         """Take the larger of what was found before and what a batch holds."""
-        error, _ = force_errors(y_true, y_pred)
+        refuse_keras_2()
+        error, present = force_errors(y_true, y_pred)
         square = tf.reduce_sum(error**2, axis=1)
+        present = tf.reduce_any(present, axis=1)
         if sample_weight is not None:
             weight = row_weights(sample_weight, y_true, or_structures=True)
             square = tf.where(weight != 0, square, 0.0)
+            present &= weight != 0
         # XLA's maximum loses a NaN; a sum keeps it. Without atoms it is -inf.
         found, total = tf.maximum(tf.reduce_max(square), 0.0), tf.reduce_sum(square)
         found = tf.where(tf.math.is_nan(total), total, found)
@@ -201,7 +206,9 @@ class MaxForceError(keras.metrics.Metric):
         before = tf.convert_to_tensor(self.largest)
         keep = (found <= before) | tf.math.is_nan(before)
         self.largest.assign(tf.where(keep, before, found))
+        self.count.assign_add(tf.reduce_sum(tf.cast(present, self.dtype)))
 
     def result(self) -> Tensor:
-        """Return the largest error so far; 0 without labels."""
-        return tf.convert_to_tensor(self.largest)
+        """Return the largest error so far; NaN without labels."""
+        largest, count = map(tf.convert_to_tensor, (self.largest, self.count))
+        return tf.where(count > 0, largest, float("nan"))

@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from tfpes.losses.standardized_loss import refuse_keras_2
 from tfpes.targets import Tensor, row_weights
 
 
@@ -38,8 +39,10 @@ class MeanMetric(keras.metrics.Metric):
         """Add a batch: a packed target, predictions, and weights of rows or None.
 
         Raises:
+            TypeError: in a model of Keras 2.
             ValueError: for shapes that do not fit.
         """
+        refuse_keras_2()
         values, present = self.values(y_true, y_pred)
         values, present = tf.cast(values, self.dtype), tf.cast(present, self.dtype)
         if sample_weight is not None:
@@ -54,8 +57,7 @@ class MeanMetric(keras.metrics.Metric):
         self.count.assign_add(tf.reduce_sum(present))
 
     def result(self) -> Tensor:
-        """Return the mean or its root over all batches; 0 without labels."""
-        mean = tf.math.divide_no_nan(
-            tf.convert_to_tensor(self.total), tf.convert_to_tensor(self.count)
-        )
+        """Return the mean or its root over all batches; NaN without labels."""
+        # 0 would be a perfect model.
+        mean = tf.convert_to_tensor(self.total) / tf.convert_to_tensor(self.count)
         return tf.sqrt(mean) if self.root else mean

@@ -90,6 +90,8 @@ class Potential(keras.Model):
         self, inputs: dict[str, Tensor], compute_virial: bool
     ) -> dict[str, Tensor]:
         """Do what a call does, with or without virials."""
+        # A compiled function of a layer without statistics would look like a potential.
+        self.normalization.require_adapted()
         dtype = geometry_dtype(self)
         inputs = {**inputs, **{key: tf.cast(inputs[key], dtype) for key in LENGTHS}}
         numbers, cell = inputs["atomic_numbers"], inputs["cell"]
@@ -126,12 +128,11 @@ class Potential(keras.Model):
 
     def baseline(self, composition: Tensor) -> Tensor:
         """Return the energy of the atoms alone, ``Σ n_z μ_z``, (S,) float64 eV."""
-        self.normalization.require_known(composition)
         mean = tf.convert_to_tensor(self.normalization.energy_mean)
         if self.reference_energies is not None:
             given = tf.constant(self.reference_energies)
             mean = tf.where(tf.math.is_nan(given), mean, given)
-        return tf.linalg.matvec(composition, mean)
+        return self.normalization.sum_of_known(composition, mean)
 
     def export(
         self,

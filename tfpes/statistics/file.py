@@ -25,6 +25,7 @@ _UNITS = {
     "force_scale": "eV/Å, RMS of the components; 0 if there is none",
     "virial_scale": "eV; 0 if there is none",
 }
+_FITTED_LAWS = ("independent", "collective")
 _WAY_OUT = "Write it again with `PESNormalization.to_json` or `tfpes stats --save`."
 
 
@@ -91,6 +92,8 @@ def read_statistics(
         report = content["report"]
         if report is not None and not {"fit", "structures", "warnings"} <= set(report):
             raise ValueError("the report is incomplete")
+        if report is not None and report["fit"]["size_law"] not in _FITTED_LAWS:
+            raise ValueError(f"unknown size law {report['fit']['size_law']!r}")
         return _statistics(content), options, given, report
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
@@ -147,12 +150,13 @@ def _statistics(content: dict[str, Any]) -> dict[str, NDArray]:
     seen = np.zeros(NUMBER_OF_COLUMNS)
     for symbol, entry in elements.items():
         seen[SYMBOLS.index(symbol)] = bool(entry["known"])
-    positive = ("collective_variance", "energy_variance", "force_scale", "virial_scale")
-    if (
-        any(np.any(statistics[name] < 0) for name in positive)
-        or (statistics["energy_variance"][1:] == 0).any()
-    ):
-        raise ValueError("a variance or scale is negative")
+    for name in ("energy_variance", "force_scale", "virial_scale"):
+        values = statistics[name][1:]
+        # All of them are 0 where there are no statistics of that label.
+        if (values < 0).any() or (values == 0).any() != (values == 0).all():
+            raise ValueError(f"{name} is not positive")
+    if kappa < 0:
+        raise ValueError("collective_variance is negative")
     return {**statistics, "seen": seen}
 
 

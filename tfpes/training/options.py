@@ -22,6 +22,7 @@ class Options:
     energy_key: str = "energy"
     forces_key: str = "forces"
     stress_key: str = "stress"
+    virial_key: str = "virial"
     size_law: str = "auto"
     stats: str | None = None
     epochs: int | None = None

@@ -13,10 +13,10 @@ from tfpes.training.options import Options
 
 def read_parts(options: Options, console: Console) -> dict[str, Structures]:
     """Read all files and divide them into training, validation and test sets."""
-    parts = {"train": _read_set(options, options.data, "data", console)}
+    parts = {"train": _read_set(options, options.data, "data")}
     for name, paths in (("valid", options.valid), ("test", options.test)):
         if paths:
-            parts[name] = _read_set(options, paths, name, console)
+            parts[name] = _read_set(options, paths, name)
     missing = [name for name in ("valid", "test") if name not in parts]
     if missing:
         fractions = (1.0 - 0.1 * len(missing), *(0.1 for _ in missing))
@@ -45,15 +45,14 @@ def read_parts(options: Options, console: Console) -> dict[str, Structures]:
     return {name: parts[name] for name in ("train", "valid", "test")}
 
 
-def _read_set(
-    options: Options, paths: Sequence[str], name: str, console: Console
-) -> Structures:
+def _read_set(options: Options, paths: Sequence[str], name: str) -> Structures:
     structures = read_or_load(
         paths,
         options.cutoff,
         energy_key=options.energy_key,
         forces_key=options.forces_key,
         stress_key=options.stress_key,
+        virial_key=options.virial_key,
     )
     isolated = structures.isolated_atoms
     if isolated.all():
@@ -61,12 +60,6 @@ def _read_set(
             "Training needs structures with neighbours within the cutoff of "
             f"{options.cutoff:g} Å. Received: {len(structures)} isolated atoms in "
             f"`{name}`. Check the units (Å) and the cutoff."
-        )
-    if isolated.any():
-        console.print(
-            f"{np.count_nonzero(isolated)} isolated atom(s) in `{name}` are left out: "
-            "their energies lie a cohesive energy away from all others, far outside "
-            "the distribution that the loss is scaled by."
         )
     return structures[~isolated]
 

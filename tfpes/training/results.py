@@ -40,7 +40,11 @@ def write_results(run: Run, checkpoint: Checkpoint, finished: bool) -> None:
         folder / RESULTS,
         {
             "test": evaluation.as_dict(),
-            "history": history,
+            # A metric without labels is not a number, which JSON does not have.
+            "history": {
+                name: [value if math.isfinite(value) else None for value in values]
+                for name, values in history.items()
+            },
             "padding": dataclasses.asdict(padding),
             "statistics": checkpoint.report,
             "finished": finished,
