@@ -123,14 +123,13 @@ def test_energies_under_another_name(refuse, frames, tmp_path, fitted):
         renamed.append(copy)
     ase.io.write(tmp_path / "named.xyz", renamed)
     arguments = ["train", tmp_path / "named.xyz", "-o", tmp_path / "out"]
-    refuse(
-        arguments,
-        "needs an energy under the name 'energy'",
-        "dft_energy",
-        "--energy-key",
-    )
-    keys = ["--energy-key", "dft_energy", "--forces-key", "dft_forces"]
-    refuse([*arguments, *keys], "stopped by the test")
+    for option in ("--energy-key", "--forces-key"):
+        texts = f"`{option}`", "'REF'", "names found: dft_energy, dft_forces"
+        refuse([*arguments, option, "REF"], *texts)
+    # One that is named: the others are found.
+    result = refuse([*arguments, "--energy-key", "dft_energy"], "stopped by the test")
+    said = " ".join(result.output.split())
+    assert "energy (dft_energy) of 24, forces (dft_forces) of 24" in said
     parts = [fitted[name] for name in ("train", "valid", "test")]
     energies = np.concatenate([part.energy for part in parts])
     expected = [atoms.get_potential_energy() for atoms in frames]

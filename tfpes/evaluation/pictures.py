@@ -64,7 +64,7 @@ def plot_error_by_size(path: pathlib.Path, comparison: Comparison) -> None:
         axes.scatter(
             size[present], error[present], s=10, alpha=0.5, linewidths=0, label="|ΔE'|"
         )
-        for low, high in size_bins(size[present]):
+        for low, high in size_bins(size):
             chosen = (size >= low) & (size <= high) & np.isfinite(error)
             if chosen.any():
                 root = np.sqrt(np.mean(error[chosen] ** 2))
