@@ -16,7 +16,6 @@ import numpy as np
 from rich.console import Console
 
 import tfpes
-from tfpes.callbacks import CosineBudget
 from tfpes.evaluation import compositions, predict
 from tfpes.finetuning import BASELINES, prepare
 from tfpes.models import Potential
@@ -48,7 +47,7 @@ def errors(model, test):
 
 def fit(model, structures, test, epochs, rate, after=()):
     """Train, and return the errors before and after some of the epochs."""
-    compile_potential(model, Options(learning_rate=rate))
+    budget = compile_potential(model, Options(learning_rate=rate, epochs=epochs))
     table = [errors(model, test)]
     note = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: (
@@ -58,7 +57,7 @@ def fit(model, structures, test, epochs, rate, after=()):
     model.fit(
         structures.batches(8, shuffle=True, seed=0),
         epochs=epochs, shuffle=False, verbose=0,
-        callbacks=[CosineBudget(rate, epochs=epochs), note],
+        callbacks=[budget, note],
     )  # fmt: skip
     return table
 

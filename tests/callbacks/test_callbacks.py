@@ -4,8 +4,15 @@ import time
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from tfpes.callbacks import BestModel, CosineBudget, StopOnNaN
+from tfpes.callbacks import (
+    BestModel,
+    CosineBudget,
+    LossWeightSchedule,
+    StopOnNaN,
+    linear,
+)
 
 
 @pytest.fixture
@@ -32,7 +39,7 @@ class Rates(keras.callbacks.Callback):
         super().__init__()
         self.rates = []
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_begin(self, batch, logs=None):
         self.rates.append(float(self.model.optimizer.learning_rate))
 
 
@@ -50,6 +57,67 @@ def test_rate_follows_warmup_and_cosine(model):
         rate = 0.02 + (0.2 - 0.02) * cosine
         expected.append(rate * min((step + 1) / 4, 1))
     np.testing.assert_allclose(rates.rates, expected, rtol=1e-6)
+
+
+class Count(keras.callbacks.Callback):
+    calls = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.calls += 1
+
+
+@pytest.mark.parametrize("steps", [1, 4, 16])
+def test_steps_per_execution_change_nothing(steps):
+    """Not even the last digit; 13 batches end with a tail of 1 and of 13."""
+    rng = np.random.default_rng(0)
+    data = tf.data.Dataset.from_tensor_slices(rng.normal(size=(13, 8, 2)))
+
+    def train(steps):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((1,))
+        model = keras.Model(inputs, {"y": keras.layers.Dense(1)(inputs)})
+        budget = CosineBudget(0.05, epochs=3, warmup_steps=5)
+        schedule = LossWeightSchedule(**{"y": linear(1.0, 3.0, epochs=3)})
+        model.compile(
+            keras.optimizers.Adam(budget.schedule), {"y": "mse"}, jit_compile=True,
+            loss_weights=schedule.weights, steps_per_execution=steps,
+        )  # fmt: skip
+        count = Count()
+        history = model.fit(
+            data.map(lambda rows: (rows[:, :1], {"y": rows[:, 1:]})), epochs=3,
+            shuffle=False, verbose=0,
+            callbacks=[budget, schedule, StopOnNaN(), count],
+        )  # fmt: skip
+        assert budget.progress == 1.0
+        return history.history, model.get_weights(), count.calls
+
+    one, several = train(1), train(steps)
+    assert several[0] == one[0]
+    for first, second in zip(one[1], several[1], strict=True):
+        np.testing.assert_array_equal(first, second)
+    assert several[2] == 3 * math.ceil(13 / steps)
+
+
+def test_several_steps_need_the_schedule(model):
+    model.compile(optimizer="sgd", loss="mse", steps_per_execution=4)
+    with pytest.raises(RuntimeError, match=r"Pass the optimizer `CosineBudget\.sched"):
+        fit(model, CosineBudget(0.1, epochs=1))
+
+
+def test_another_schedule_is_refused(model):
+    model.compile(keras.optimizers.SGD(CosineBudget(0.2, epochs=1).schedule), "mse")
+    with pytest.raises(RuntimeError, match="another schedule"):
+        fit(model, CosineBudget(0.1, epochs=1))
+
+
+def test_schedule_is_saved(model, tmp_path):
+    budget = CosineBudget(0.2, epochs=2)
+    model.compile(keras.optimizers.SGD(budget.schedule), "mse")
+    fit(model, budget, epochs=1)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    rates = [float(m.optimizer.learning_rate) for m in (loaded, model)]
+    assert rates[0] == rates[1] > 0
 
 
 def test_budget_of_time_stops(model):
@@ -128,5 +196,18 @@ def test_nan_names_epoch_and_batch(model):
     labels = Y.copy()
     labels[17] = np.nan  # the third batch of eight
     with pytest.raises(FloatingPointError, match="epoch 1, batch 3"):
+        model.fit(X, labels, batch_size=8, shuffle=False, verbose=0,
+                  callbacks=[StopOnNaN()])  # fmt: skip
+
+
+def test_nan_names_the_batches_of_an_execution(model):
+    model.compile(optimizer="sgd", loss="mse", steps_per_execution=3)
+    labels = Y.copy()
+    labels[31] = np.nan  # the last batch of four
+    with pytest.raises(FloatingPointError, match="epoch 1, batch 4"):
+        model.fit(X, labels, batch_size=8, shuffle=False, verbose=0,
+                  callbacks=[StopOnNaN()])  # fmt: skip
+    labels[3] = np.nan
+    with pytest.raises(FloatingPointError, match="one of the batches 1 to 3"):
         model.fit(X, labels, batch_size=8, shuffle=False, verbose=0,
                   callbacks=[StopOnNaN()])  # fmt: skip

@@ -22,7 +22,7 @@ from ase.calculators.emt import EMT
 from rich.console import Console
 
 import tfpes
-from tfpes.callbacks import BestModel, CosineBudget
+from tfpes.callbacks import BestModel
 from tfpes.training import Options, resume, train
 from tfpes.training import run as run_module
 from tfpes.training.checkpoint import Checkpoint, Saved
@@ -123,6 +123,19 @@ def test_the_same_as_an_uninterrupted_run(uninterrupted, stopped):
         np.testing.assert_array_equal(one, other)
     for one, other in zip(*(m.optimizer.variables for m in models), strict=True):
         np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+
+def test_steps_per_execution_change_nothing(uninterrupted, options, monkeypatch):
+    """Not even the last digit; 8 steps of an epoch end with a tail of 2."""
+    monkeypatch.setattr(run_module, "steps_per_execution", lambda *_: 3)
+    folder = train(dataclasses.replace(options, output=str(uninterrupted / "by_three")))
+    assert history(folder) == history(uninterrupted / "run")
+    models = [
+        keras.models.load_model(uninterrupted / name / "model.keras")
+        for name in ("by_three", "run")
+    ]
+    for one, other in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_killed_after_the_last_epoch(uninterrupted, monkeypatch):
@@ -240,11 +253,11 @@ def checkpoint(stopped):
     """A checkpoint that was restored from the stopped run."""
     saved = Saved(stopped / CHECKPOINT)
     model = saved.model()
-    compile_potential(model, Options(epochs=EPOCHS))
+    budget = compile_potential(model, Options(epochs=EPOCHS))
     checkpoint = Checkpoint(
         stopped / CHECKPOINT,
         BestModel(stopped / "model.keras"),
-        CosineBudget(4e-3, epochs=EPOCHS),
+        budget,
         None,
     )
     checkpoint.set_model(model)

@@ -61,7 +61,9 @@ class EpochLines(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Advance the bar."""
         loss = f"{(logs or {}).get('loss', float('nan')):.4f}"
-        self._progress.update(self._task, completed=batch + 1, loss=loss)
+        # The last of several steps in one execution may lie beyond the epoch.
+        done = min(batch + 1, self.params["steps"] or batch + 1)
+        self._progress.update(self._task, completed=done, loss=loss)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Print the line."""

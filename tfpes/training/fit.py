@@ -27,6 +27,7 @@ class Run:
     Attributes:
         options: what it was told.
         model: to train, compiled.
+        budget: whose schedule the model was compiled with.
         parts: the structures to train on, to validate and to test with.
         folder: of its files.
         console: where to show progress and results.
@@ -34,6 +35,7 @@ class Run:
 
     options: Options
     model: Potential
+    budget: CosineBudget
     parts: dict[str, Structures]
     folder: pathlib.Path
     console: Console
@@ -52,8 +54,7 @@ def fit(run: Run, saved: Saved | None) -> tuple[Checkpoint, bool]:
     normalization = run.model.normalization
     report = normalization.report.as_dict() if normalization.has_report else None
     best = BestModel(run.folder / "model.keras")
-    budget = CosineBudget(run.options.learning_rate, **run.options.budget)
-    checkpoint = Checkpoint(run.folder / CHECKPOINT, best, budget, report)
+    checkpoint = Checkpoint(run.folder / CHECKPOINT, best, run.budget, report)
     for callback in (best, checkpoint):
         callback.set_model(run.model)
     if saved is not None:

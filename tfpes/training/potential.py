@@ -8,6 +8,7 @@ import numpy as np
 from rich.console import Console
 
 from tfpes import finetuning
+from tfpes.callbacks import CosineBudget
 from tfpes.data import Structures
 from tfpes.elements import SYMBOLS, join_symbols
 from tfpes.layers import PESNormalization
@@ -74,11 +75,18 @@ def continued_potential(
     return model
 
 
-def compile_potential(model: Potential, options: Options) -> None:
-    """Give a potential its optimizer, losses and metrics."""
+def compile_potential(
+    model: Potential, options: Options, steps_per_execution: int = 1
+) -> CosineBudget:
+    """Give a potential its optimizer, losses and metrics.
+
+    Returns:
+        The callback that the learning rate depends on.
+    """
     normalization = model.normalization
+    budget = CosineBudget(options.learning_rate, **options.budget)
     model.compile(
-        optimizer=keras.optimizers.Adam(options.learning_rate, global_clipnorm=10.0),
+        optimizer=keras.optimizers.Adam(budget.schedule, global_clipnorm=10.0),
         loss={
             "energy": EnergyLoss(normalization, options.metric),
             "forces": ForceLoss(normalization, options.metric),
@@ -91,8 +99,10 @@ def compile_potential(model: Potential, options: Options) -> None:
             "energy": [EnergyMAE(), EnergyRMSE()],
             "forces": [ForceMAE(), ForceRMSE()],
         },
+        steps_per_execution=steps_per_execution,
         jit_compile=True,
     )
+    return budget
 
 
 def _check_statistics(

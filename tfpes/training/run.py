@@ -13,6 +13,7 @@ import keras
 from rich.console import Console
 
 from tfpes import finetuning
+from tfpes.callbacks import CosineBudget
 from tfpes.data import Structures
 from tfpes.files import new_folder
 from tfpes.models import Potential
@@ -20,6 +21,7 @@ from tfpes.models.export import network_cutoff
 from tfpes.training.checkpoint import Saved
 from tfpes.training.config import read_config, write_config
 from tfpes.training.fit import CHECKPOINT, Run, fit
+from tfpes.training.host_loop import steps_per_execution
 from tfpes.training.lock import locked
 from tfpes.training.options import Options, check
 from tfpes.training.potential import (
@@ -59,7 +61,7 @@ def train(options: Options, console: Console | None = None) -> pathlib.Path:
         start = finetuning.load_trained(options.start)
         options = dataclasses.replace(options, cutoff=network_cutoff(start))
     model, parts = _begin(options, start, console)
-    compile_potential(model, options)
+    budget = _compile(model, options, parts["train"])
     # Only now, when nothing is wrong with the data.
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
@@ -67,7 +69,7 @@ def train(options: Options, console: Console | None = None) -> pathlib.Path:
             # Of a run that is overwritten.
             (folder / name).unlink(missing_ok=True)
         write_config(folder, options, parts)
-        _finish(Run(options, model, parts, folder, console), None)
+        _finish(Run(options, model, budget, parts, folder, console), None)
     return folder
 
 
@@ -109,8 +111,8 @@ def resume(
             start = options.start and finetuning.load_trained(options.start)
             model, parts = _begin(options, start or None, console)
         check_fingerprints(fingerprints, parts, str(folder))
-        compile_potential(model, options)
-        _finish(Run(options, model, parts, folder, console), saved)
+        budget = _compile(model, options, parts["train"])
+        _finish(Run(options, model, budget, parts, folder, console), saved)
     return folder
 
 
@@ -143,6 +145,13 @@ def _begin(
     if start is None:
         return new_potential(options, parts["train"], console), parts
     return continued_potential(options, start, parts["train"], console), parts
+
+
+def _compile(
+    model: Potential, options: Options, structures: Structures
+) -> CosineBudget:
+    steps = steps_per_execution(model, structures, options.batch_size)
+    return compile_potential(model, options, steps)
 
 
 def _sweep(folder: pathlib.Path) -> None:
