@@ -382,7 +382,7 @@ def auto(quick):
         )
         console.print(f"  {name:16s} {fit.size_law}")
     # Fresh seeds: the threshold was chosen on draws of `simulated` with others.
-    draws = 20 if quick else 100
+    draws, law = 20 if quick else 100, "independent"
     cases = [
         (f"{n} structures of {z} elements", lambda rng, n=n, z=z: simulated(rng, n, z))
         for n, z in ((60, 4), (400, 4), (100, 8), (1000, 20))
@@ -400,8 +400,16 @@ def auto(quick):
         for seed in range(draws):
             rng = np.random.default_rng([20260, case, seed])
             fit = fit_energy(filled(*draw(rng)), FitOptions(size_law="auto"))
-            kept += fit.size_law == "independent"
+            kept += fit.size_law == law
         console.print(f"  {title}, drawn independent: {kept} of {draws} called so")
+    found = 0
+    for seed in range(12):
+        rng = np.random.default_rng([20262, seed])
+        problem = filled(*simulated(rng, 600, 60, kappa=0.1))
+        found += fit_energy(problem, FitOptions(size_law="auto")).size_law != law
+    console.print(
+        f"  600 structures of 60 elements, κ = 0.1 eV: found in {found} of 12"
+    )
 
 
 def kappa(quick):

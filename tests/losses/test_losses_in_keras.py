@@ -112,7 +112,7 @@ def by_hand(norm, targets, outputs, average="atoms"):
             scale = method(target[:, width:]).numpy()
         error = np.reshape(outputs[key], label.shape) - label
         size = np.abs(error / scale[:, None])
-        huber = np.where(size < 1, size**2 / 2, size - 0.5)
+        huber = np.where(size < 3, size**2 / 2, 3 * (size - 1.5))
         present = ~np.isnan(label)
         if key == "forces" and average == "structures":
             index = target[:, 4].astype(int)

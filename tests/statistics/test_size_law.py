@@ -66,6 +66,34 @@ def test_auto_keeps_the_independent_law_where_it_holds(fill, simulate, draw):
     assert chosen.count("independent") >= 95
 
 
+def test_auto_finds_kappa_beside_many_elements(fill, simulate):
+    # A price for each element would miss it in nearly all draws.
+    for seed in range(3):
+        generator = np.random.default_rng([20263, seed])
+        composition, energies, _ = simulate(generator, 600, 60, kappa=0.2)
+        fit = fit_energy(fill(composition, energies), FitOptions(size_law="auto"))
+        assert fit.size_law == "collective"
+        assert 0.1 < np.sqrt(fit.collective_variance) < 0.3
+
+
+def test_both_gains_are_asked_for(fill, simulate):
+    # Elements that differ much: one variance for all takes that for kappa.
+    generator = np.random.default_rng(4)
+    size = generator.integers(1, 30, 400)
+    composition = np.zeros((400, 119))
+    composition[np.arange(400), np.where(size > 12, 26, 1)] = size
+    deviation = np.where(size > 12, 1.0, 0.5) * np.sqrt(size)
+    energies = -5.0 * size + deviation * generator.normal(size=400)
+    fit = fit_energy(fill(composition, energies), FitOptions(size_law="auto"))
+    one, other = fit.laws["independent"], fit.laws["collective"]
+    assert other.pooled_log_likelihood - one.pooled_log_likelihood > 10
+    assert fit.size_law == "independent"
+    pooled = fit_energy(fill(composition, energies), FitOptions(per_element=False))
+    for name, law in pooled.laws.items():
+        assert law.log_likelihood == law.pooled_log_likelihood
+        assert law.log_likelihood == fit.laws[name].pooled_log_likelihood
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kappa", [0.1, 0.4])
 def test_kappa_is_recovered(fill, simulate, kappa):

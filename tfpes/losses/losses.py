@@ -34,7 +34,8 @@ class EnergyLoss(StandardizedLoss):
             is read from its variables each time, so that a later ``adapt`` is seen.
         metric: ``"mse"``, ``"mae"``, ``"huber"``, ``"log_cosh"``, or an element-wise
             function of (standardized_true, standardized_pred).
-        delta: of ``"huber"``, in standard deviations.
+        delta: of ``"huber"``, in standard deviations. With 3, good labels are as with
+            ``"mse"``.
         reduction: ``"sum_over_batch_size"`` or ``"mean"`` (the weighted sum divided by
             the number of labels; weights do not change the divisor),
             ``"mean_with_sample_weight"`` (divided by the sum of the weights of
@@ -113,7 +114,8 @@ class ForceLoss(StandardizedLoss):
         metric: ``"mse"``, ``"mae"``, ``"huber"``, ``"log_cosh"``, ``"l2"``, or an
             element-wise function of (standardized_true, standardized_pred).
         average: ``"atoms"`` or ``"structures"``.
-        delta: of ``"huber"``, in standard deviations.
+        delta: of ``"huber"``, in standard deviations. With 3, good labels are as with
+            ``"mse"``.
         reduction: as for :class:`EnergyLoss`; what is counted are components (atoms
             for ``"l2"``), or structures. With ``"none"``, a loss per atom (A,), or per
             structure: (A,) as well, with the structures first and then zeros.
@@ -134,7 +136,7 @@ class ForceLoss(StandardizedLoss):
         normalization: PESNormalization,
         metric: str | Metric = "mse",
         average: str = "atoms",
-        delta: float = 1.0,
+        delta: float = 3.0,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = None,
         dtype: str | None = None,

@@ -12,7 +12,7 @@ def energy_error(
     y_true: Tensor,
     y_pred: Tensor,
     metric: str | Metric = "mse",
-    delta: float = 1.0,
+    delta: float = 3.0,
 ) -> tuple[Tensor, Tensor]:
     """Return the metric of the standardized energies of each structure.
 
@@ -57,7 +57,7 @@ def force_error(
     y_true: Tensor,
     y_pred: Tensor,
     metric: str | Metric = "mse",
-    delta: float = 1.0,
+    delta: float = 3.0,
 ) -> tuple[Tensor, Tensor]:
     """Return the metric of the standardized forces on each atom.
 
@@ -80,7 +80,7 @@ def virial_error(
     y_true: Tensor,
     y_pred: Tensor,
     metric: str | Metric = "mse",
-    delta: float = 1.0,
+    delta: float = 3.0,
 ) -> tuple[Tensor, Tensor]:
     """Return the metric of the standardized virial of each structure.
 

@@ -28,7 +28,7 @@ class StandardizedLoss(keras.losses.Loss):
         self,
         normalization: PESNormalization,
         metric: str | Metric = "mse",
-        delta: float = 1.0,
+        delta: float = 3.0,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = None,
         dtype: str | None = "float64",

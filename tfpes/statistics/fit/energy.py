@@ -13,7 +13,7 @@ from tfpes.statistics.fit.laws import fit_law
 from tfpes.statistics.fit.likelihood import Data
 from tfpes.statistics.fit.mean import determined_basis, solve_mean
 from tfpes.statistics.fit.options import FitOptions
-from tfpes.statistics.fit.results import EnergyFit, LawFit, collective_threshold
+from tfpes.statistics.fit.results import EnergyFit, LawFit, asks_for_kappa
 from tfpes.statistics.fit.robust import fit_robust, single_structures
 from tfpes.statistics.fit.undetermined import as_combinations, null_vectors
 from tfpes.statistics.tables.checks import first
@@ -145,7 +145,7 @@ def _fit(
         deviations = rows.squared_deviations / pooled
         data = Data(design, basis, weight, target, deviations, pooled, restricted)
         laws, change = _fit_laws(data, known.variance[elements], options, known.kappa)
-        law = _choose(options.size_law, laws, weight.sum(), elements.size)
+        law = _choose(options.size_law, laws, weight.sum())
         mean[elements] += change[law]
         variance = laws[law].variance
         pooled, kappa = laws[law].pooled_variance, laws[law].collective_variance
@@ -206,16 +206,12 @@ def _fit_laws(
     return laws, change
 
 
-def _choose(
-    size_law: str, laws: dict[str, LawFit], structures: float, elements: int
-) -> str:
+def _choose(size_law: str, laws: dict[str, LawFit], structures: float) -> str:
     if len(laws) == 1:
         return next(iter(laws))
     if size_law != "auto":
         return size_law
-    gain = laws["collective"].log_likelihood - laws["independent"].log_likelihood
-    threshold = collective_threshold(structures, elements)
-    return "collective" if 2 * gain > threshold else "independent"
+    return "collective" if asks_for_kappa(laws, structures) else "independent"
 
 
 def _per_element(

@@ -63,6 +63,7 @@ def fit_law(
         solution = solve_variance(problem, start, floor)
         pooled = solution.point.unknowns[0] if one.size else pooled
         converged &= solution.converged
+    with_one = data.log_likelihood(solution.point.deviance)
     if options.per_element and one.size:
         problem = dataclasses.replace(
             problem,
@@ -84,7 +85,8 @@ def fit_law(
         pooled_variance=float(pooled * unit),
         collective_variance=problem.kappa_of(point.unknowns) * unit,
         collective_error=error * unit,
-        log_likelihood=-0.5 * (point.deviance + data.constant),
+        log_likelihood=data.log_likelihood(point.deviance),
+        pooled_log_likelihood=with_one,
         objective=point.objective,
         iterations=solution.iterations,
         converged=converged,

@@ -59,11 +59,11 @@ class Data:
         """Mean number of atoms."""
         return float(np.average(self.size, weights=self.weight))
 
-    @property
-    def constant(self) -> float:
-        """What the deviance leaves out, for the log-likelihood in eV."""
+    def log_likelihood(self, deviance: float) -> float:
+        """Return the log-likelihood in eV, with what the deviance leaves out."""
         rank = self.basis.shape[1] if self.restricted else 0
-        return float((self.weight.sum() - rank) * np.log(2 * np.pi * self.unit))
+        constant = (self.weight.sum() - rank) * np.log(2 * np.pi * self.unit)
+        return float(-0.5 * (deviance + constant))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

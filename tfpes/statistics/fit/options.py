@@ -15,8 +15,9 @@ class FitOptions:
 
     Args:
         size_law: ``"independent"`` ($\kappa = 0$), ``"collective"`` ($\kappa$ is
-            fitted), or ``"auto"``: collective where twice its gain in log-likelihood
-            exceeds ``ln(structures) + 2 + elements``.
+            fitted), or ``"auto"``: collective where its gain in log-likelihood exceeds
+            ``(ln(structures) + 2) / 2``, with a variance for each element and with one
+            for all.
         per_element: False for one variance common to all elements.
         prior_strength: number of imaginary structures of each element that hold its
             variance, and its force scale, near the common one, at least 0.

@@ -1,22 +1,12 @@
 """What the estimators return."""
 
 import dataclasses
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-
-def collective_threshold(structures: float, elements: int) -> float:
-    """Return what twice the gain in log-likelihood must exceed to take kappa.
-
-    ``ln(structures) + 2`` for one more number, and 1 for each element: the prior holds
-    variances that differ much between elements off their best values, which kappa can
-    make up for in part. Without it, one in ten sets of 100 structures of 8 elements
-    drawn from the independent law is taken for collective; with it, hardly any.
-    """
-    return float(np.log(max(structures, 1.0)) + 2 + elements)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,6 +20,7 @@ class LawFit:
         collective_variance: ``kappa²``, eV².
         collective_error: standard error of ``kappa²``, NaN where it is not free.
         log_likelihood: restricted, at the fit, without the prior.
+        pooled_log_likelihood: the same with one ``sigma²`` for all elements.
         objective: what the solver minimised, prior included.
         iterations: of the solver.
         converged: whether it reached its tolerance.
@@ -40,9 +31,29 @@ class LawFit:
     collective_variance: float
     collective_error: float
     log_likelihood: float
+    pooled_log_likelihood: float
     objective: float
     iterations: int
     converged: bool
+
+
+def asks_for_kappa(laws: Mapping[str, LawFit], structures: float) -> bool:
+    """Return whether the data clearly ask for the collective law.
+
+    They do if its gain in log-likelihood exceeds ``(ln(structures) + 2) / 2``, the
+    price of one more number, both with a variance for each element and with one for
+    all. The first alone is not enough: the prior holds variances that differ much
+    between elements off their best values, which kappa can make up for in part. The
+    second alone takes differences between elements for kappa.
+    """
+    if len(laws) < 2:
+        return False
+    one, other = laws["independent"], laws["collective"]
+    gain = min(
+        other.log_likelihood - one.log_likelihood,
+        other.pooled_log_likelihood - one.pooled_log_likelihood,
+    )
+    return bool(2 * gain > np.log(max(structures, 1.0)) + 2)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

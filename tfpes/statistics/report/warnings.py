@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 
 from tfpes.elements import SYMBOLS, join_symbols
-from tfpes.statistics.fit.results import EnergyFit, ScaleFit, collective_threshold
+from tfpes.statistics.fit.results import EnergyFit, ScaleFit, asks_for_kappa
 from tfpes.statistics.report.goodness import SizeExponent, Standardized
 from tfpes.statistics.tables.rows import Rows
 
@@ -134,8 +134,7 @@ def _shape_warnings(
     if len(fit.laws) < 2:
         return found
     gain = fit.log_likelihood["collective"] - fit.log_likelihood["independent"]
-    threshold = collective_threshold(fit.structures, int(fit.seen.sum()))
-    if fit.size_law == "independent" and 2 * gain > threshold:
+    if fit.size_law == "independent" and asks_for_kappa(fit.laws, fit.structures):
         measured = (
             f" (spread grows as N^{exponent.exponent / 2:.2f}, not N^0.5)"
             if exponent
