@@ -23,6 +23,7 @@ ORDER = (
     "elements",
     "files",
     "plotting",
+    "terminal",
     "targets",
     "statistics",
     "layers",
@@ -42,18 +43,19 @@ ORDER = (
 ONLY = {
     "elements": set(),
     "files": set(),
-    "plotting": set(),
+    "plotting": {"files"},
+    "terminal": set(),
     "targets": {"elements"},
     "statistics": {"elements", "files"},
     "layers": {"elements", "targets", "statistics"},
     "losses": {"elements", "targets", "statistics", "layers"},
     "metrics": {"elements", "targets", "statistics", "layers", "losses"},
     "callbacks": {"files"},
-    "data": {"elements", "files", "targets"},
+    "data": {"elements", "files", "targets", "terminal"},
     "models": {"elements", "files", "targets", "statistics", "layers"},
 }
 ASE = {"data", "inference", "cli"}
-NO_TENSORFLOW = {"elements", "files", "plotting", "statistics"}
+NO_TENSORFLOW = {"elements", "files", "plotting", "statistics", "terminal"}
 
 PUBLIC = {
     "callbacks": "BestModel CosineBudget LossWeightSchedule StopOnNaN exponential "
@@ -214,7 +216,7 @@ def test_every_public_name_has_a_home():
 # Modules that are a room of their own are their own face.
 PUBLIC_MODULES = {
     f"tfpes.{room}": set(importlib.import_module(f"tfpes.{room}").__dict__)
-    for room in ("elements", "files", "plotting", "targets", "finetuning")
+    for room in ("elements", "files", "plotting", "targets", "terminal", "finetuning")
 }
 
 

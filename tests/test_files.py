@@ -6,6 +6,7 @@ import pathlib
 import pytest
 
 from tfpes.files import (
+    create,
     listing,
     new_file,
     new_folder,
@@ -99,3 +100,38 @@ def test_a_full_disk_leaves_the_old_folder(tmp_path, monkeypatch, moment):
         write_folder(path, "second", full if moment == "writing" else None)
     assert [p.name for p in path.iterdir()] == ["first"]
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.fixture
+def victim(tmp_path):
+    """A file outside of a folder in which links point to it."""
+    victim = tmp_path / "victim.txt"
+    victim.write_text("mine")
+    yield victim
+    assert victim.read_text() == "mine"
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_links_are_not_followed(victim, tmp_path, link):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in ("a.json", ".a.unfinished.json", "log.csv"):
+        link(victim, folder / name)
+    write_json(folder / "a.json", {"x": 1})
+    assert json.loads((folder / "a.json").read_text()) == {"x": 1}
+    with create(folder / "log.csv") as file:
+        file.write("1")
+    assert (folder / "log.csv").read_text() == "1"
+    assert not any(path.is_symlink() for path in folder.iterdir())
+
+
+def test_a_full_disk_names_the_file(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("old")
+    with (
+        pytest.raises(OSError, match=r"No space left.*previous one is intact.*a\.json"),
+        replacing(path),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+    assert path.read_text() == "old"

@@ -15,6 +15,7 @@ __all__ = [
     "losses",
     "metrics",
     "models",
+    "predict",
     "statistics",
     "targets",
 ]
@@ -37,5 +38,5 @@ if importlib.util.find_spec("tensorflow") is not None:
             "~/.keras/keras.json, before Keras is imported."
         )
     from tfpes import callbacks, data, layers, losses, metrics, models, targets
-    from tfpes.evaluation import evaluate
+    from tfpes.evaluation import evaluate, predict
     from tfpes.inference import Calculator

@@ -1,6 +1,7 @@
 """Files and folders that are written completely or not at all, and new places."""
 
 import contextlib
+import errno
 import json
 import os
 import pathlib
@@ -8,23 +9,47 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     """Yield a path to write to; it takes the place of ``path`` if all goes well.
 
     A process that is killed leaves the old file, and at most a hidden one with the
-    same ending beside it, which the next attempt overwrites.
+    same ending beside it, which the next attempt removes.
+
+    Raises:
+        OSError: if there is no room; the message names the file.
     """
     target = pathlib.Path(path)
     unfinished = target.with_name(f".{target.stem}.unfinished{target.suffix}")
     try:
+        create(unfinished).close()
         yield unfinished
         with unfinished.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(unfinished, target)
+    except OSError as error:
+        if error.errno not in _NO_ROOM or error.filename == target:
+            raise
+        raise OSError(
+            error.errno,
+            f"{os.strerror(error.errno)}; the previous one is intact. Make room, and "
+            "try again",
+            target,
+        ) from error
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def create(path: pathlib.Path, **options: Any) -> Any:
+    """Open a new file to write text, in the place of any that is there.
+
+    Never one that a link of this name points to: a folder may be somebody else's.
+    """
+    path.unlink(missing_ok=True)
+    return path.open("x", encoding="utf-8", **options)
 
 
 @contextlib.contextmanager

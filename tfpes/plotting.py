@@ -5,6 +5,8 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
+from tfpes.files import replacing
+
 STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -17,5 +19,6 @@ STYLE: dict[Any, Any] = {
 def save_figure(figure: plt.Figure, path: pathlib.Path) -> None:
     """Write a figure and forget it."""
     figure.tight_layout()
-    figure.savefig(path)
+    with replacing(path) as unfinished:
+        figure.savefig(unfinished)
     plt.close(figure)

@@ -404,6 +404,22 @@ def test_wrong_outputs(structures, data):
         )
 
 
+@pytest.mark.parametrize("value", [None, "-1.0", [[1.0], [2.0, 3.0]], True, 1 + 2j])
+def test_outputs_that_are_no_numbers(structures, value):
+    with pytest.raises(TypeError, match="must be a tensor of real numbers"):
+        tfpes.evaluate(lambda inputs: {**guess(inputs), "energy": value}, structures)
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@x", "\t=1"])
+def test_names_are_no_formulas_for_a_spreadsheet(evaluation, tmp_path, name):
+    row = dataclasses.replace(evaluation.overall, name=name)
+    found = dataclasses.replace(evaluation, by_config_type=(row,))
+    found.to_csv(tmp_path / "errors.csv")
+    with (tmp_path / "errors.csv").open(newline="") as file:
+        *_, last = csv.DictReader(file)
+    assert last["name"] == f"'{name}"
+
+
 def test_unknown_elements_and_other_cutoffs(structures, trained):
     with pytest.raises(ValueError, match=r"cutoff of the model, 4 Å. Received: 5 Å"):
         tfpes.evaluate(

@@ -13,7 +13,7 @@ from ase.md.md import MolecularDynamics
 from rich.console import Console
 from rich.progress import Progress
 
-from tfpes.files import listing
+from tfpes.files import create, listing
 from tfpes.plotting import STYLE, save_figure
 
 _PANELS = (
@@ -43,8 +43,8 @@ class Log:
         self.atoms, self.dynamics, self.conserved = dynamics.atoms, dynamics, conserved
         self.rows: list[dict[str, float]] = []
         self._start = time.perf_counter()
-        self._trajectory = (folder / "trajectory.xyz").open("w")
-        self._table = (folder / "log.csv").open("w", newline="")
+        self._trajectory = create(folder / "trajectory.xyz")
+        self._table = create(folder / "log.csv", newline="")
 
     def write(self, number: int = 0) -> None:
         """Write a frame and a row."""

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 from ase.io import iread
-from rich.console import Console
 
 from tfpes.cli import options
 from tfpes.cli.options import of_output
@@ -14,6 +13,7 @@ from tfpes.data import Structures, read_or_load
 from tfpes.diagnostics import diagnose, to_html
 from tfpes.files import new_file, replacing
 from tfpes.inference import load_potential
+from tfpes.terminal import PlainConsole
 from tfpes.training.options import require_positive
 
 
@@ -47,7 +47,7 @@ def diagnose_command(
 
     One HTML file with its pictures inside. With --model, the errors of a potential too.
     """
-    console = Console()
+    console = PlainConsole()
     data = data or options.DEFAULT_DATA
     path = output or f"{pathlib.Path(data[0]).stem}-diagnosis.html"
     if pathlib.Path(path).suffix.lower() not in (".html", ".htm"):

@@ -4,13 +4,13 @@ import pathlib
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from tfpes.cli import options
 from tfpes.data import read_or_load
 from tfpes.evaluation import evaluate
 from tfpes.files import listing, new_folder
 from tfpes.inference import load_potential
+from tfpes.terminal import PlainConsole
 
 
 def evaluate_command(
@@ -36,7 +36,7 @@ def evaluate_command(
     Neighbour lists have the cutoff of the model. Writes errors.csv, errors.json and
     parity.png.
     """
-    console = Console()
+    console = PlainConsole()
     folder = new_folder(output, overwrite, f"{pathlib.Path(data[0]).stem}-errors")
     potential = load_potential(model)
     structures = read_or_load(

@@ -20,6 +20,7 @@ from tfpes.cli._dynamics import Log, integrate, plot, summarize
 from tfpes.data.sources import iterate
 from tfpes.files import new_folder
 from tfpes.inference import Calculator
+from tfpes.terminal import PlainConsole
 from tfpes.training.options import require_positive
 
 _ENSEMBLES = ("nve", "nvt", "npt")
@@ -69,7 +70,7 @@ def md_command(
         raise ValueError(
             f"`--repeat` must be three positive integers. Received: {repeat}."
         )
-    console = Console()
+    console = PlainConsole()
     folder = new_folder(output, overwrite, f"{pathlib.Path(start).stem}-md")
     atoms = [atoms for _, atoms in iterate(start)][-1] * repeat
     atoms.calc = None

@@ -8,12 +8,12 @@ import numpy as np
 import typer
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from rich.console import Console
 
 from tfpes.cli import options
 from tfpes.data.sources import iterate
 from tfpes.files import new_file, replacing
 from tfpes.inference import Calculator
+from tfpes.terminal import PlainConsole
 from tfpes.training.options import require_positive
 
 
@@ -49,9 +49,8 @@ def predict_command(
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as unfinished:
         ase.io.write(unfinished, images, format="extxyz")
-    Console().print(
+    PlainConsole().print(
         f"{len(images)} structures, {sum(map(len, images))} atoms: written to {file}",
-        highlight=False,
         soft_wrap=True,
     )
 

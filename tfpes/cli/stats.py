@@ -4,7 +4,6 @@ import pathlib
 from typing import Annotated
 
 import numpy as np
-from rich.console import Console
 
 from tfpes.cli import options
 from tfpes.cli.options import of_output, of_statistics
@@ -12,6 +11,7 @@ from tfpes.data import read_or_load
 from tfpes.diagnostics.statistics_pictures import plot_statistics
 from tfpes.files import listing, new_file, new_folder, write_json
 from tfpes.layers import PESNormalization
+from tfpes.terminal import PlainConsole
 from tfpes.training.options import require_positive
 from tfpes.training.potential import print_report
 
@@ -37,7 +37,7 @@ def stats_command(
     traceback: options.Traceback = False,
 ) -> None:
     """Estimate the statistics of a data set, report on them and draw them."""
-    console = Console()
+    console = PlainConsole()
     data = data or options.DEFAULT_DATA
     require_positive(cutoff=cutoff)
     file = None if save is None else new_file(save, overwrite, "--save")

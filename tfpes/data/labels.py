@@ -57,7 +57,7 @@ def candidates(atoms: Atoms, keys: Keys, place: str) -> tuple[_Labels, set[str]]
     values: dict[str, Any] = {}
     for holder in reversed(holders):
         values.update({k: v for k, v in holder.items() if v is not None})
-    count = len(atoms)
+    count, given = len(atoms), tuple(keys[kind] for kind in _KINDS)
     shapes = {
         "energy": ((), (1,)),
         "forces": ((count, 3),),
@@ -66,7 +66,7 @@ def candidates(atoms: Atoms, keys: Keys, place: str) -> tuple[_Labels, set[str]]
     }
     labels: _Labels = {kind: {} for kind in _KINDS}
     for name, value in values.items():
-        for kind in _kinds(str(name), *(keys[kind] for kind in _KINDS)):
+        for kind in _kinds(str(name), given):
             array = _numbers(value)
             if array is None or array.shape not in shapes[kind]:
                 if name == keys[kind]:
@@ -134,7 +134,7 @@ def summary(labels: Sequence[_Labels], chosen: Keys) -> str:
 
 
 @functools.cache
-def _kinds(name: str, *keys: str | None) -> tuple[str, ...]:
+def _kinds(name: str, keys: tuple[str | None, ...]) -> tuple[str, ...]:
     """Return what a name can stand for."""
     return tuple(
         kind
@@ -149,7 +149,7 @@ def _numbers(value: Any) -> NDArray[np.float64] | None:
         array = np.asarray(value)
     except ValueError:
         return None
-    return array.astype(np.float64) if array.dtype.kind in "iuf" else None
+    return np.asarray(array, np.float64) if array.dtype.kind in "iuf" else None
 
 
 def _refuse(

@@ -1,5 +1,8 @@
 """Neighbour lists, by ``vesin``."""
 
+import math
+import operator
+
 import numpy as np
 import vesin
 from ase import Atoms
@@ -39,18 +42,25 @@ def neighbour_list(
     positions, cell, pbc = atoms.positions, atoms.cell.array, atoms.pbc
     if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
         raise ValueError("Positions and cell must be finite.")
-    if pbc.any():
+    periodic = pbc.tolist()
+    volume, heights = 1.0, [0.0, 0.0, 0.0]
+    if any(periodic):
         if not cell[pbc].any(axis=1).all():
             raise ValueError("A periodic direction needs a lattice vector.")
         # vesin takes lattice vectors in all directions; ASE makes those that miss.
-        if not pbc.all():
+        if not all(periodic):
             cell = Cell(cell * pbc[:, None]).complete().array
-        if abs(np.linalg.det(cell)) < 1e-9 * np.linalg.norm(cell, axis=1).prod():
-            raise ValueError("Lattice vectors must span a volume.")
-    else:
-        # vesin takes for ever where the cutoff is much longer than a molecule.
-        cutoff = min(cutoff, 1.0 + float(np.linalg.norm(np.ptp(positions, axis=0))))
-    _check_bounds(positions, cell, pbc, cutoff)
+        volume, heights = _volume_and_heights(cell)
+    if not all(periodic):
+        extent = np.ptp(positions, axis=0)
+        if not any(periodic):
+            # vesin takes for ever where the cutoff is much longer than a molecule.
+            cutoff = min(cutoff, 1.0 + math.hypot(*extent))
+        for direction, length in enumerate(extent.tolist()):
+            if not periodic[direction]:
+                heights[direction] = length
+                volume *= length + cutoff
+    _check_bounds(len(positions), volume, heights, periodic, cutoff)
     neighbours = vesin.NeighborList(
         cutoff=cutoff, full_list=True, sorted=True, n_threads=1
     )
@@ -90,32 +100,56 @@ def near_each_other(
     )
 
 
+def _volume_and_heights(cell: NDArray) -> tuple[float, list[float]]:
+    """Return what is between opposite faces; three times as fast as by NumPy."""
+    a, b, c = cell.tolist()
+    normals = [_cross(*pair) for pair in ((b, c), (c, a), (a, b))]
+    volume = abs(sum(map(operator.mul, a, normals[0])))
+    if volume < 1e-9 * math.prod(math.hypot(*vector) for vector in (a, b, c)):
+        raise ValueError("Lattice vectors must span a volume.")
+    return volume, [volume / math.hypot(*normal) for normal in normals]
+
+
+def _cross(u: list[float], v: list[float]) -> list[float]:
+    return [u[i - 2] * v[i - 1] - u[i - 1] * v[i - 2] for i in range(3)]
+
+
 def _check_bounds(
-    positions: NDArray, cell: NDArray, pbc: NDArray, cutoff: float
+    count: int,
+    volume: float,
+    heights: list[float],
+    periodic: list[bool],
+    cutoff: float,
 ) -> None:
-    """Raise a ValueError where a list would not fit into memory, or never end."""
-    heights = extent = np.ptp(positions, axis=0)
-    volume = 1.0
-    if pbc.any():
-        volume = abs(np.linalg.det(cell))
-        areas = np.linalg.norm(np.cross(cell[[1, 2, 0]], cell[[2, 0, 1]]), axis=1)
-        heights = np.where(pbc, volume / areas, extent)
-    volume *= (extent + cutoff)[~pbc].prod()
+    """Raise a ValueError where a list would not fit into memory, or never end.
+
+    Args:
+        count: atoms.
+        volume: of the cell, or of what is near the atoms, Å³.
+        heights: of the cell, or the extent of the atoms where it is not periodic, Å.
+        periodic: directions.
+        cutoff: Å.
+    """
     cutoff = min(cutoff, 1e50)  # nothing overflows
     # vesin goes through as many in directions without images.
-    images = (2 * np.ceil(cutoff / np.maximum(heights, ~pbc)) + 1).prod()
-    count = len(positions)
-    edges = count * min(count * images, 4.19 * cutoff**3 * count / volume)
-    boxes = np.maximum(heights // cutoff, 1.0)
-    length = (extent / cutoff)[~pbc].max(initial=0.0) * pbc.any()
+    images = math.prod(
+        2 * (cutoff / (height if repeats else max(height, 1.0))) + 3
+        for height, repeats in zip(heights, periodic, strict=True)
+    )
+    boxes = [max(height // cutoff, 1.0) for height in heights]
+    alone = [h for h, repeats in zip(heights, periodic, strict=True) if not repeats]
     for what, number, most in (
         ("periodic images of an atom within the cutoff", images, 1e6),
-        ("pairs of neighbours", edges, 1e8),
+        ("pairs of neighbours", 4.19 * cutoff**3 * count**2 / volume, 1e8),
         # vesin merges boxes if there are more, and ends the process if that leaves
         # none in a direction.
-        ("boxes of the size of the cutoff", boxes.prod(), 1e5 * boxes.min() ** 3),
+        ("boxes of the size of the cutoff", math.prod(boxes), 1e5 * min(boxes) ** 3),
         # It takes for ever beyond.
-        ("cutoffs from one side of a slab or a wire to the other", length, 1e3),
+        (
+            "cutoffs from one side of a slab or a wire to the other",
+            max(alone, default=0.0) / cutoff if any(periodic) else 0.0,
+            1e3,
+        ),
     ):
         if not number <= most:
             raise ValueError(

@@ -11,7 +11,6 @@ from ase import Atoms
 from ase.io import iread
 from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.progress import Progress
 
 from tfpes.data.embedded import EMBEDDED, embedded_path
@@ -19,6 +18,7 @@ from tfpes.data.labels import Keys, candidates, check_keys, choose, summary
 from tfpes.data.neighbours import near_each_other, neighbour_list
 from tfpes.data.sources import Source, iterate
 from tfpes.data.structures import Structures, offsets
+from tfpes.terminal import PlainConsole
 
 # Of the columns that are gathered from structures.
 _DTYPES: dict[str, type] = {
@@ -88,7 +88,7 @@ def read(
     check_keys(keys)
     rows = []
     # The number of structures is known only at the end: the bar counts.
-    console = Console(stderr=True)
+    console = PlainConsole(stderr=True)
     with Progress(
         "{task.description}", "{task.completed} structures",
         console=console, transient=True, disable=not (verbose and console.is_terminal),
@@ -109,12 +109,11 @@ def read(
         _refuse_unlabelled(rows, energy_key)
     structures = _join(rows, cutoff)
     if verbose and any(keys.values()):
-        console.print(summary(labels, chosen), markup=False, highlight=False)
+        console.print(summary(labels, chosen))
         if alone := np.count_nonzero(structures.isolated_atoms):
             console.print(
                 f"{alone} isolated atom(s): in no statistics, no loss and no metric, "
-                "since their energies lie a cohesive energy away from all others.",
-                highlight=False,
+                "since their energies lie a cohesive energy away from all others."
             )
     return structures
 
@@ -205,22 +204,24 @@ def _chosen_labels(row: dict[str, Any], chosen: Keys) -> dict[str, NDArray[np.fl
         if found[kind].shape == (6,):
             found[kind] = voigt_6_to_full_3x3_stress(found[kind])
         found[kind] = found[kind].reshape(1, 3, 3)
-    missing = np.full((1, 3, 3), np.nan)
-    virial = found.get("virial", missing)
-    from_stress = -row["volume"] * found.get("stress", missing)
-    scale = np.abs(virial).max()
-    if (np.abs(virial - from_stress) > 0.02 * scale + 1e-3).any():
-        raise ValueError(
-            f"The virial '{chosen['virial']}' (eV) must be minus volume times the "
-            f"stress '{chosen['stress']}' (eV/Å³) if a structure has both. Received: "
-            f"{row['place']} with {virial.flat[0]:g} and {from_stress.flat[0]:g} "
-            "eV (xx). Correct one, or leave it out with `virial_key=None` or "
-            "`stress_key=None`."
-        )
+    virial = found.get("virial")
+    if "stress" in found:
+        from_stress = -row["volume"] * found["stress"]
+        if virial is None or np.isnan(virial).all():
+            virial = from_stress
+        scale = np.abs(virial).max()
+        if (np.abs(virial - from_stress) > 0.02 * scale + 1e-3).any():
+            raise ValueError(
+                f"The virial '{chosen['virial']}' (eV) must be minus volume times the "
+                f"stress '{chosen['stress']}' (eV/Å³) if a structure has both. "
+                f"Received: {row['place']} with {virial.flat[0]:g} and "
+                f"{from_stress.flat[0]:g} eV (xx). Correct one, or leave it out with "
+                "`virial_key=None` or `stress_key=None`."
+            )
     return {
         "energy": found.get("energy", np.array(np.nan)).reshape(1),
         "forces": found.get("forces", np.full(row["positions"].shape, np.nan)),
-        "virial": np.where(np.isnan(virial).all(), from_stress, virial),
+        "virial": np.full((1, 3, 3), np.nan) if virial is None else virial,
     }
 
 

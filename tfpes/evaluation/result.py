@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import os
+import pathlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -75,7 +76,8 @@ class Evaluation:
 
         The first column, ``group``, is ``overall``, ``isolated``, ``size``, ``element``
         or ``config_type``; the others are the attributes of
-        :class:`tfpes.evaluation.Errors`. Empty: no label, or no statistics.
+        :class:`tfpes.evaluation.Errors`. Empty: no label, or no statistics. A name that
+        a spreadsheet would take for a formula begins with an apostrophe.
         """
         names = [field.name for field in dataclasses.fields(Errors)]
         with (
@@ -86,15 +88,16 @@ class Evaluation:
             writer.writerow(["group", *names])
             for group, rows in self.groups.items():
                 kind = group.removeprefix("by_")
-                writer.writerows([kind, *dataclasses.astuple(row)] for row in rows)
+                for row in rows:
+                    name, *values = dataclasses.astuple(row)
+                    writer.writerow([kind, _cell(name), *values])
 
     def plot_parity(self, path: str | os.PathLike[str]) -> None:
         """Draw predicted against true energies, force components and virials."""
         # matplotlib takes a second to import.
         from tfpes.evaluation import pictures
 
-        with replacing(path) as unfinished:
-            pictures.plot_parity(unfinished, self.comparison)
+        pictures.plot_parity(pathlib.Path(path), self.comparison)
 
 
 def evaluate(
@@ -154,3 +157,8 @@ def evaluate(
     if isinstance(normalization, PESNormalization):
         comparison = comparison.with_scales(normalization)
     return Evaluation.of(comparison)
+
+
+def _cell(name: str) -> str:
+    """Return a name that no spreadsheet takes for a formula."""
+    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name

@@ -6,11 +6,12 @@ from typing import Any
 
 from rich import box
 from rich.console import Console, ConsoleOptions
-from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from tfpes.evaluation.errors import Errors
+from tfpes.terminal import printable
 
 _MOST_ROWS = 30
 """Of one kind of group; a file has them all."""
@@ -108,7 +109,8 @@ def _table(
     # A column in which nothing is known only takes space.
     shown = [c for c in columns if getattr(overall, c[1]) is not None]
     table = Table(
-        title=title,
+        # A text, since a string would be taken for markup.
+        title=None if title is None else Text(printable(title)),
         title_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -121,12 +123,12 @@ def _table(
     for kind, rows in groups.items():
         if rows and kind.startswith("by_"):
             table.add_section()
-            table.add_row(f"[dim]{kind.removeprefix('by_')}[/]")
+            table.add_row(Text(kind.removeprefix("by_"), "dim"))
         for row in rows[:_MOST_ROWS]:
             values = [(getattr(row, name), form) for _, name, form in shown]
             cells = ["-" if value is None else form(value) for value, form in values]
-            table.add_row(escape(row.name), str(row.structures), *cells)
+            table.add_row(Text(printable(row.name)), str(row.structures), *cells)
         if len(rows) > _MOST_ROWS:
-            table.add_row(f"[dim]and {len(rows) - _MOST_ROWS} more[/]")
+            table.add_row(Text(f"and {len(rows) - _MOST_ROWS} more", "dim"))
     table.add_section()
     return table

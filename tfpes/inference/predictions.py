@@ -42,6 +42,9 @@ def predict(
 ) -> Predictions:
     """Evaluate a potential.
 
+    ``keras.Model.predict`` joins padded batches, in whose order they come; this does
+    not.
+
     Args:
         model: a :class:`tfpes.models.Potential`,
             a :class:`tfpes.inference.LoadedPotential`, or any function from inputs
@@ -108,16 +111,31 @@ def arrays(
     """
     shapes = _shapes(num_structures, num_atoms)
     if not isinstance(outputs, dict) or not outputs.keys() & shapes.keys():
-        found = sorted(outputs) if isinstance(outputs, dict) else type(outputs).__name__
+        names = sorted(outputs) if isinstance(outputs, dict) else type(outputs).__name__
         raise ValueError(
             "A model must return a dict with the keys 'energy' and 'forces', and "
-            f"optionally 'virial'. Received: {found}. Name its outputs."
+            f"optionally 'virial'. Received: {names}. Name its outputs."
         )
-    return {
-        key: column(outputs[key], tf.TensorSpec(shapes[key])).numpy().astype(np.float64)
-        for key in keys
-        if key in outputs
-    }
+    found: dict[str, NDArray] = {}
+    for key in keys:
+        if key in outputs:
+            values = column(_numbers(key, outputs[key]), tf.TensorSpec(shapes[key]))
+            found[key] = values.numpy().astype(np.float64)
+    return found
+
+
+def _numbers(key: str, values: Any) -> Tensor:
+    try:
+        tensor = tf.convert_to_tensor(values)
+    except (TypeError, ValueError):
+        tensor = None
+    if tensor is None or not (tensor.dtype.is_floating or tensor.dtype.is_integer):
+        raise TypeError(
+            f"The output '{key}' of a model must be a tensor of real numbers. "
+            f"Received: a {type(values).__name__}"
+            f"{'' if tensor is None else f' of {tensor.dtype.name}'}. Check the model."
+        )
+    return tensor
 
 
 def _shapes(num_structures: int, num_atoms: int) -> dict[str, tuple[int, ...]]:

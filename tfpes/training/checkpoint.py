@@ -89,20 +89,24 @@ class Checkpoint(keras.callbacks.Callback):
             "optimizer": [v.numpy() for v in self.model.optimizer.variables],
             "best": best["weights"] or [],
         }
+        # What the layer gathered is no weight.
+        gathered: dict[str, NDArray] = {}
+        self.model.normalization.save_own_variables(gathered)
         arrays = {
             f"{group}/{number:05d}": array
             for group, members in groups.items()
             for number, array in enumerate(members)
         }
+        arrays |= {f"normalization/{name}": a for name, a in gathered.items()}
         try:
             with replacing(self.path) as unfinished:
                 np.savez(unfinished, state=np.array(json.dumps(state)), **arrays)
         except OSError as error:
             raise OSError(
                 error.errno,
-                f"{error.strerror or error}. '{self.path}' could not be written; the "
-                "previous one is intact. Make room, then go on with `tfpes train "
-                f"--resume {self.path.parent}`",
+                f"{error.strerror or error}. Go on with `tfpes train --resume "
+                f"{self.path.parent}`",
+                self.path,
             ) from error
 
     def restore(self, saved: "Saved") -> None:
@@ -110,6 +114,7 @@ class Checkpoint(keras.callbacks.Callback):
         optimizer = self.model.optimizer
         optimizer.build(self.model.trainable_variables)
         self.model.set_weights(saved.arrays("model"))
+        self.model.normalization.load_own_variables(saved.named("normalization"))
         for variable, value in zip(
             optimizer.variables, saved.arrays("optimizer"), strict=True
         ):
@@ -150,10 +155,17 @@ class Saved:
                 f"Received: '{path}' of format {version}. Update tfpes."
             )
 
+    def named(self, group: str) -> dict[str, NDArray]:
+        """Return the arrays of a group by name."""
+        return {
+            name.removeprefix(f"{group}/"): array
+            for name, array in self._arrays.items()
+            if name.startswith(f"{group}/")
+        }
+
     def arrays(self, group: str) -> list[NDArray]:
         """Return the arrays of the model, the optimizer or the best model."""
-        names = sorted(name for name in self._arrays if name.startswith(f"{group}/"))
-        return [self._arrays[name] for name in names]
+        return [array for _, array in sorted(self.named(group).items())]
 
     def model(self) -> keras.Model:
         """Return the model, built but not compiled."""

@@ -1,6 +1,7 @@
 """One process at a time in the folder of a run."""
 
 import contextlib
+import errno
 import os
 import pathlib
 from collections.abc import Iterator
@@ -27,7 +28,18 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
         yield
         return
     path = folder / _LOCK
-    with path.open("w") as file:
+    # Neither emptied nor followed, if it is a link: a folder may be somebody else's.
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+    try:
+        handle = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise OSError(
+            error.errno,
+            f"A lock is a file. Received: '{path}', a symbolic link. Remove it",
+        ) from error
+    with os.fdopen(handle, "r+") as file:
         if not _lock(file.fileno(), path):
             raise BlockingIOError(
                 "One process at a time writes a run. Received: "
@@ -50,6 +62,6 @@ def _lock(handle: int, path: pathlib.Path) -> bool:
         # A file system without locks is no reason not to train.
         return True
     try:
-        return os.path.samestat(os.fstat(handle), path.stat())
+        return os.path.samestat(os.fstat(handle), path.lstat())
     except FileNotFoundError:
         return False

@@ -5,7 +5,7 @@ import math
 
 from tfpes.evaluation import evaluate
 from tfpes.evaluation.pictures import plot_error_by_size
-from tfpes.files import listing, replacing, write_json
+from tfpes.files import listing, write_json
 from tfpes.training.checkpoint import Checkpoint
 from tfpes.training.fit import Run
 from tfpes.training.pictures import plot_learning_curves
@@ -27,13 +27,10 @@ def write_results(run: Run, checkpoint: Checkpoint, finished: bool) -> None:
     history = checkpoint.history
     batches = math.ceil(len(parts["train"]) / batch_size)
     complete = int(checkpoint.budget.state()["step"]) // batches
-    with replacing(folder / "parity.png") as picture:
-        evaluation.plot_parity(picture)
-    with replacing(folder / "error_by_size.png") as picture:
-        plot_error_by_size(picture, evaluation.comparison)
+    evaluation.plot_parity(folder / "parity.png")
+    plot_error_by_size(folder / "error_by_size.png", evaluation.comparison)
     if history.get("loss"):
-        with replacing(folder / "learning_curves.png") as picture:
-            plot_learning_curves(picture, history, complete)
+        plot_learning_curves(folder / "learning_curves.png", history, complete)
     # The last file to be written tells that all are there.
     padding = parts["train"].padding(batch_size, shuffle=True)
     write_json(
