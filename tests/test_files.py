@@ -48,20 +48,56 @@ def test_new_file(tmp_path):
 
 def test_new_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for number in (1, 2):
-        folder = new_folder(None, False, "cu")
-        assert str(folder) == f"runs/cu-{number}"
-        folder.mkdir(parents=True)
-    assert new_folder("runs/cu-1", False, "cu") == pathlib.Path("runs/cu-1")
-    (folder / "b").touch()
-    (folder / "a").touch()
-    (folder / ".lock").touch()
-    assert listing(folder) == "Written to runs/cu-2/:\n  a\n  b"
-    assert new_folder("runs/cu-2", True, "cu") == folder
-    with pytest.raises(FileExistsError, match=r"new or empty folder.*'runs/cu-2'"):
-        new_folder("runs/cu-2", False, "cu")
-    with pytest.raises(FileExistsError, match=r"must be a folder.*a file"):
-        new_folder("runs/cu-2/a", True, "cu")
+    # They are there from the start: nobody else takes the same.
+    with new_folder(None, False, "cu") as one, new_folder(None, False, "cu") as two:
+        assert [str(one), str(two)] == ["runs/cu-1", "runs/cu-2"]
+        assert one.is_dir()
+        for name in ("b", "a", ".lock"):
+            (two / name).touch()
+    assert listing(two) == "Written to runs/cu-2/:\n  a\n  b"
+    for path, overwrite in (("runs/cu-1", False), ("runs/cu-2", True)):
+        with new_folder(path, overwrite, "cu") as folder:
+            assert folder == pathlib.Path(path)
+    for path, overwrite, message in (
+        ("runs/cu-2", False, r"new or empty folder.*'runs/cu-2'"),
+        ("runs/cu-2/a", True, r"must be a folder.*a file"),
+    ):
+        with (
+            pytest.raises(FileExistsError, match=message),
+            new_folder(path, overwrite, "cu"),
+        ):
+            pass
+
+
+def test_another_process_was_faster(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mkdir = pathlib.Path.mkdir
+
+    def late(self, *arguments, **options):
+        if self.name == "cu-1":
+            os.makedirs(self, exist_ok=True)
+        mkdir(self, *arguments, **options)
+
+    monkeypatch.setattr(pathlib.Path, "mkdir", late)
+    with new_folder(None, False, "cu") as folder:
+        assert str(folder) == "runs/cu-2"
+
+
+@pytest.mark.parametrize("path", [None, "far/away"])
+def test_a_folder_without_anything_goes_again(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(KeyboardInterrupt), new_folder(path, False, "cu"):
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())
+
+    def fail():
+        with new_folder(path, False, "cu") as folder:
+            (folder / "log").touch()
+            raise OSError("x")
+
+    with pytest.raises(OSError, match="x"):
+        fail()
+    assert list(tmp_path.rglob("log"))
 
 
 # -- folders ------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import itertools
 import json
 import os
 import pathlib
@@ -108,8 +109,14 @@ def new_file(path: str, overwrite: bool, option: str = "--output") -> pathlib.Pa
     return file
 
 
-def new_folder(path: str | None, overwrite: bool, default: str) -> pathlib.Path:
-    """Return the path of a folder that holds nothing, or that may be overwritten.
+@contextlib.contextmanager
+def new_folder(
+    path: str | None, overwrite: bool, default: str
+) -> Iterator[pathlib.Path]:
+    """Make a folder that holds nothing, or take one that may be overwritten.
+
+    It is there from the start, so that two processes never take the same default one.
+    What was made goes again if an error passes before anything is in it.
 
     Args:
         path: of the folder; None for the first that is free of ``runs/default-1``,
@@ -121,22 +128,42 @@ def new_folder(path: str | None, overwrite: bool, default: str) -> pathlib.Path:
         FileExistsError: if there is a file, or a folder that must not be overwritten.
     """
     if path is None:
-        number = 1
-        while (folder := pathlib.Path("runs") / f"{default}-{number}").exists():
-            number += 1
-        return folder
-    folder = pathlib.Path(path)
-    if folder.exists() and not folder.is_dir():
-        raise FileExistsError(
-            f"`--output` must be a folder. Received: {str(path)!r}, a file."
-        )
-    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+        numbered = (pathlib.Path("runs", f"{default}-{n}") for n in itertools.count(1))
+        folder = next(folder for folder in numbered if not folder.exists())
+    else:
+        folder = pathlib.Path(path)
+        if folder.exists() and not folder.is_dir():
+            raise FileExistsError(
+                f"`--output` must be a folder. Received: {str(path)!r}, a file."
+            )
+        require_empty(folder, overwrite)
+    made = [part for part in (folder, *folder.parents) if not part.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=path is not None)
+    except FileExistsError:
+        # Another process was faster.
+        with new_folder(path, overwrite, default) as another:
+            yield another
+        return
+    try:
+        yield folder
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for part in made:
+                part.rmdir()
+        raise
+
+
+def require_empty(folder: pathlib.Path, overwrite: bool) -> None:
+    """Raise a FileExistsError for a folder with files that must not be overwritten."""
+    there = folder.iterdir() if folder.is_dir() else ()
+    # Hidden ones are locks and what a killed process left.
+    if not overwrite and any(not path.name.startswith(".") for path in there):
         raise FileExistsError(
             "`--output` must be a new or empty folder. Received: "
-            f"{str(path)!r}, which holds files. Choose another one, or pass "
+            f"{str(folder)!r}, which holds files. Choose another one, or pass "
             "`--overwrite`."
         )
-    return folder
 
 
 def listing(folder: pathlib.Path) -> str:

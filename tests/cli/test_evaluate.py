@@ -43,6 +43,30 @@ def test_errors_of_a_saved_model(run, trained, data, tmp_path):
     assert f"{1e3 * found['overall']['energy_mae']:.1f}"[:4] in result.output
 
 
+def test_structures_that_the_model_was_trained_on(run, refuse, trained, data, tmp_path):
+    """Their errors stand apart, wherever in the folder of the run the model is."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    shutil.copy(trained.keras_file, folder / "model.keras")
+    names = tfpes.data.read(data, 5.0, verbose=False).hashes.tolist()
+    assert len(set(names)) == 8
+    known = folder / "trained_on.json"
+    known.write_text(json.dumps({"train": names[:2], "valid": names[5:6]}))
+    for model in (folder, folder / "model.keras"):
+        out = tmp_path / f"errors-{model.name}"
+        result = run("evaluate", model, data, "-o", out)
+        said = " ".join(result.output.split())
+        assert "3 of these structures are those that the model was trained or" in said
+        rows = json.loads((out / "errors.json").read_text())["by_training"]
+        assert [(row["name"], row["structures"]) for row in rows] == [
+            ("new", 5),
+            ("trained on", 3),
+        ]
+        assert any(line.startswith("trained on") for line in result.output.splitlines())
+    known.write_text("[]")
+    refuse(["evaluate", folder, data], "which is damaged or of something else")
+
+
 def test_folder_of_a_run_several_files_and_a_default_folder(
     run, trained, data, crystals, tmp_path, monkeypatch
 ):

@@ -14,6 +14,7 @@ from tfpes.diagnostics import diagnose, to_html
 from tfpes.files import new_file, replacing
 from tfpes.inference import load_potential
 from tfpes.terminal import PlainConsole
+from tfpes.training.config import TRAINED_ON, trained_on
 from tfpes.training.options import require_positive
 
 
@@ -72,7 +73,10 @@ def diagnose_command(
         virial_key=virial_key,
     )
     console.print(f"{structures}", highlight=False)
-    diagnosis = diagnose(structures, potential, batch_size=batch_size)
+    known = None if model is None else trained_on(model, structures)
+    if known is not None and known.any():
+        console.print(TRAINED_ON.format(known.sum()))
+    diagnosis = diagnose(structures, potential, batch_size=batch_size, trained_on=known)
     page = to_html(diagnosis, title, _places(data, structures))
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as unfinished:

@@ -11,6 +11,7 @@ from tfpes.evaluation import evaluate
 from tfpes.files import listing, new_folder
 from tfpes.inference import load_potential
 from tfpes.terminal import PlainConsole
+from tfpes.training.config import TRAINED_ON, trained_on
 
 
 def evaluate_command(
@@ -37,25 +38,30 @@ def evaluate_command(
     parity.png.
     """
     console = PlainConsole()
-    folder = new_folder(output, overwrite, f"{pathlib.Path(data[0]).stem}-errors")
-    potential = load_potential(model)
-    structures = read_or_load(
-        data,
-        potential.cutoff,
-        energy_key=energy_key,
-        forces_key=forces_key,
-        stress_key=stress_key,
-        virial_key=virial_key,
-    )
-    console.print(f"{structures}", highlight=False)
-    evaluation = evaluate(potential, structures, batch_size=batch_size)
-    console.print()
-    console.print(
-        evaluation.table(f"Errors of {model} on {len(structures)} structures")
-    )
-    # Only now, when nothing is wrong with the data.
-    folder.mkdir(parents=True, exist_ok=True)
-    evaluation.to_csv(folder / "errors.csv")
-    evaluation.to_json(folder / "errors.json")
-    evaluation.plot_parity(folder / "parity.png")
-    console.print(f"\n{listing(folder)}", highlight=False)
+    with new_folder(
+        output, overwrite, f"{pathlib.Path(data[0]).stem}-errors"
+    ) as folder:
+        potential = load_potential(model)
+        structures = read_or_load(
+            data,
+            potential.cutoff,
+            energy_key=energy_key,
+            forces_key=forces_key,
+            stress_key=stress_key,
+            virial_key=virial_key,
+        )
+        console.print(f"{structures}", highlight=False)
+        known = trained_on(model, structures)
+        if known is not None and known.any():
+            console.print(TRAINED_ON.format(known.sum()))
+        evaluation = evaluate(
+            potential, structures, batch_size=batch_size, trained_on=known
+        )
+        console.print()
+        console.print(
+            evaluation.table(f"Errors of {model} on {len(structures)} structures")
+        )
+        evaluation.to_csv(folder / "errors.csv")
+        evaluation.to_json(folder / "errors.json")
+        evaluation.plot_parity(folder / "parity.png")
+        console.print(f"\n{listing(folder)}", highlight=False)

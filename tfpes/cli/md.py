@@ -71,30 +71,29 @@ def md_command(
             f"`--repeat` must be three positive integers. Received: {repeat}."
         )
     console = PlainConsole()
-    folder = new_folder(output, overwrite, f"{pathlib.Path(start).stem}-md")
-    atoms = [atoms for _, atoms in iterate(start)][-1] * repeat
-    atoms.calc = None
-    if ensemble == "npt" and not atoms.pbc.all():
-        raise ValueError(
-            "A barostat needs three periodic directions. Received: "
-            f"{start!r} with {atoms.pbc.tolist()}. Use `--ensemble nvt`."
+    with new_folder(output, overwrite, f"{pathlib.Path(start).stem}-md") as folder:
+        atoms = [atoms for _, atoms in iterate(start)][-1] * repeat
+        atoms.calc = None
+        if ensemble == "npt" and not atoms.pbc.all():
+            raise ValueError(
+                "A barostat needs three periodic directions. Received: "
+                f"{start!r} with {atoms.pbc.tolist()}. Use `--ensemble nvt`."
+            )
+        _give_velocities(atoms, temperature, seed, console)
+        atoms.calc = Calculator(model)
+        atoms.get_potential_energy()  # errors in the structure come first
+        dynamics, conserved = _integrator(
+            atoms, ensemble, time_step, temperature, pressure, seed
         )
-    _give_velocities(atoms, temperature, seed, console)
-    atoms.calc = Calculator(model)
-    atoms.get_potential_energy()  # errors in the structure come before the folder
-    folder.mkdir(parents=True, exist_ok=True)
-    dynamics, conserved = _integrator(
-        atoms, ensemble, time_step, temperature, pressure, seed
-    )
-    log = Log(folder, dynamics, conserved)
-    try:
-        integrate(log, steps, interval, temperature, console)
-    finally:
-        # Whatever stopped it, what there is can be looked at.
-        log.close()
-        if len(log.rows) > 1:
-            plot(folder / "dynamics.png", log.rows)
-            summarize(log, folder, console)
+        log = Log(folder, dynamics, conserved)
+        try:
+            integrate(log, steps, interval, temperature, console)
+        finally:
+            # Whatever stopped it, what there is can be looked at.
+            log.close()
+            if len(log.rows) > 1:
+                plot(folder / "dynamics.png", log.rows)
+                summarize(log, folder, console)
 
 
 def _give_velocities(

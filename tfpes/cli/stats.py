@@ -41,35 +41,33 @@ def stats_command(
     data = data or options.DEFAULT_DATA
     require_positive(cutoff=cutoff)
     file = None if save is None else new_file(save, overwrite, "--save")
-    folder = new_folder(output, overwrite, f"{pathlib.Path(data[0]).stem}-stats")
-    normalization = PESNormalization(size_law=size_law, robust=robust)
-    structures = read_or_load(
-        data,
-        cutoff,
-        energy_key=energy_key,
-        forces_key=forces_key,
-        stress_key=stress_key,
-        virial_key=virial_key,
-    )
-    console.print(f"{structures}", highlight=False)
-    present = tuple(
-        name
-        for name in ("energy", "forces", "virial")
-        if not np.isnan(getattr(structures, name)).all()
-    )
-    normalization.adapt(structures.batches(64, labels=present))
-    print_report(normalization, console)
-
-    # Only now, when nothing is wrong with the data.
-    folder.mkdir(parents=True, exist_ok=True)
-    plot_statistics(folder, structures, normalization)
-    write_json(folder / "report.json", normalization.report.as_dict())
-    console.print(f"\n{listing(folder)}", highlight=False)
-    if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        normalization.to_json(file)
-        console.print(
-            f"\nTrain with these statistics:\n  tfpes train DATA --stats {file}",
-            highlight=False,
-            soft_wrap=True,
+    with new_folder(output, overwrite, f"{pathlib.Path(data[0]).stem}-stats") as folder:
+        normalization = PESNormalization(size_law=size_law, robust=robust)
+        structures = read_or_load(
+            data,
+            cutoff,
+            energy_key=energy_key,
+            forces_key=forces_key,
+            stress_key=stress_key,
+            virial_key=virial_key,
         )
+        console.print(f"{structures}", highlight=False)
+        present = tuple(
+            name
+            for name in ("energy", "forces", "virial")
+            if not np.isnan(getattr(structures, name)).all()
+        )
+        normalization.adapt(structures.batches(64, labels=present))
+        print_report(normalization, console)
+
+        plot_statistics(folder, structures, normalization)
+        write_json(folder / "report.json", normalization.report.as_dict())
+        console.print(f"\n{listing(folder)}", highlight=False)
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            normalization.to_json(file)
+            console.print(
+                f"\nTrain with these statistics:\n  tfpes train DATA --stats {file}",
+                highlight=False,
+                soft_wrap=True,
+            )

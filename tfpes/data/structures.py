@@ -1,6 +1,8 @@
 """Structures as columns: what was read, and how it becomes batches."""
 
 import dataclasses
+import hashlib
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -90,6 +92,18 @@ class Structures:
     def structure_index(self) -> NDArray[np.int64]:
         """The structure of each atom, (A,)."""
         return np.repeat(np.arange(len(self)), self.num_atoms)
+
+    @property
+    def hashes(self) -> NDArray[np.str_]:
+        """What tells geometries apart, to a thousandth of an Å, (S,)."""
+        columns = [self.atomic_numbers, np.rint(1e3 * self.positions).astype(np.int32)]
+        cells = np.rint(1e3 * self.cell).astype(np.int32)
+        found = []
+        for s, (start, end) in enumerate(itertools.pairwise(self.atom_offsets)):
+            parts = [cells[s], *(column[start:end] for column in columns)]
+            data = b"".join(part.tobytes() for part in parts)
+            found.append(hashlib.sha256(data).hexdigest()[:16])
+        return np.array(found, str)
 
     def __getitem__(self, index: Any) -> "Structures":
         """Select structures by a slice, an index, an index array or a mask."""

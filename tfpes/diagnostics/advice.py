@@ -5,6 +5,7 @@ from typing import Any
 
 from tfpes.diagnostics.findings import Diagnosis, ModelErrors
 from tfpes.diagnostics.outlier_advice import advise_on_outliers
+from tfpes.diagnostics.units import advise_on_units
 from tfpes.evaluation import Errors
 
 _FEW = 10  # structures with an element
@@ -19,6 +20,7 @@ _UNBALANCED = 4.0  # ratio of the terms of a model's loss
 def advise(diagnosis: Diagnosis) -> list[str]:
     """Return what to do about a data set, and about the errors of a model on it."""
     sentences = [
+        *advise_on_units(diagnosis.structures),
         *_size_law(diagnosis.report),
         *_sizes(diagnosis.labels.by_size),
         *_energy_shares(diagnosis),

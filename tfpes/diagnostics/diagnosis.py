@@ -24,6 +24,7 @@ def diagnose(
     model: Model | None = None,
     *,
     batch_size: int = 16,
+    trained_on: NDArray[np.bool_] | None = None,
 ) -> Diagnosis:
     """Examine the labels of a data set, and the errors of a model on them.
 
@@ -32,6 +33,7 @@ def diagnose(
             With a model, neighbour lists must be those of its cutoff.
         model: as for :func:`tfpes.evaluate`, or None.
         batch_size: structures at a time, for the model.
+        trained_on: which of these the model was trained on, (S,), or None.
 
     Returns:
         The findings.
@@ -57,7 +59,13 @@ def diagnose(
     errors = None
     if model is not None:
         errors = _model_errors(
-            evaluate(model, used, normalization=normalization, batch_size=batch_size),
+            evaluate(
+                model,
+                used,
+                normalization=normalization,
+                batch_size=batch_size,
+                trained_on=trained_on,
+            )
         )
     report = normalization.report.as_dict()
     found = Diagnosis(

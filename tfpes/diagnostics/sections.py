@@ -259,6 +259,7 @@ def model(
         )
     parts.append(_groups("atoms", evaluation.by_size, _ERRORS))
     for name, rows in (
+        ("training", evaluation.by_training),
         ("element", evaluation.by_element),
         ("config_type", evaluation.by_config_type),
     ):

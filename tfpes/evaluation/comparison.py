@@ -42,6 +42,7 @@ class Comparison:
         outputs: the predictions, (S,), (A, 3) and (S, 3, 3).
         isolated: (S,) bool, which structures are one atom without neighbours.
         config_type: (S,) strings, or None.
+        trained_on: (S,) bool, which structures the model was trained on, or None.
         normalization: whose statistics standardize errors, or None.
     """
 
@@ -49,6 +50,7 @@ class Comparison:
     outputs: _Arrays
     isolated: NDArray[np.bool_]
     config_type: NDArray[np.str_] | None = None
+    trained_on: NDArray[np.bool_] | None = None
     normalization: PESNormalization | None = None
 
     @classmethod

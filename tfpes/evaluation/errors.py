@@ -75,7 +75,12 @@ def group_errors(comparison: Comparison) -> dict[str, tuple[Errors, ...]]:
     c = comparison
     terms = _structure_terms(c), _atom_terms(c)
     found = groups(
-        c.composition, c.atomic_numbers, c.structure_index, c.config_type, c.isolated
+        c.composition,
+        c.atomic_numbers,
+        c.structure_index,
+        c.config_type,
+        c.isolated,
+        c.trained_on,
     )
     return {kind: _errors(group, *terms) for kind, group in found.items()}
 

@@ -35,11 +35,13 @@ def groups(
     structure_index: NDArray,
     config_type: NDArray[np.str_] | None = None,
     isolated: NDArray[np.bool_] | None = None,
+    trained_on: NDArray[np.bool_] | None = None,
 ) -> dict[str, Groups]:
-    """Return ``overall``, ``by_size``, ``by_element`` and, if any, ``by_config_type``.
+    """Return ``overall``, ``by_size``, ``by_element``, and others if there are any.
 
-    A structure belongs to each of its elements, an atom to its own. Isolated atoms
-    belong to none of these, but to a group of their own, ``isolated``.
+    These are ``by_config_type``, ``by_training``: new structures and those that the
+    model was trained on, and ``isolated``: isolated atoms belong to no other group. A
+    structure belongs to each of its elements, an atom to its own.
 
     Args:
         composition: (S, 119).
@@ -47,6 +49,7 @@ def groups(
         structure_index: (A,).
         config_type: (S,), or None.
         isolated: (S,) which structures are one atom without neighbours, or None.
+        trained_on: (S,) which structures a model was trained on, or None.
     """
     size = composition.sum(axis=1)
     alone = np.zeros(len(size), bool) if isolated is None else isolated
@@ -63,10 +66,13 @@ def groups(
     if alone.any():
         name = "isolated atoms"
         found["isolated"] = disjoint([name], np.zeros(len(size), int), True)
+    if trained_on is not None and trained_on.any():
+        names = ("new", "trained on")
+        found["by_training"] = disjoint(names, trained_on.astype(int))
     bins = size_bins(size[~alone])
     highest = [high for _, high in bins]
-    names = (str(low) if low == high else f"{low}-{high}" for low, high in bins)
-    found["by_size"] = disjoint(names, np.searchsorted(highest, size))
+    sizes = (str(low) if low == high else f"{low}-{high}" for low, high in bins)
+    found["by_size"] = disjoint(sizes, np.searchsorted(highest, size))
     bound = np.where(alone[:, None], 0.0, composition)
     elements = np.flatnonzero(bound.any(axis=0))
     element = np.searchsorted(elements, atomic_numbers)
@@ -78,8 +84,10 @@ def groups(
     )
     if config_type is not None and (config_type[~alone] != "").any():
         kinds = np.unique(config_type[~alone])
-        names = (str(kind) or "(none)" for kind in kinds)
-        found["by_config_type"] = disjoint(names, np.searchsorted(kinds, config_type))
+        found["by_config_type"] = disjoint(
+            (str(kind) or "(none)" for kind in kinds),
+            np.searchsorted(kinds, config_type),
+        )
     return found
 
 

@@ -7,6 +7,9 @@ import pathlib
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tfpes.data.structures import Structures
 from tfpes.evaluation.comparison import (
     Comparison,
@@ -31,6 +34,8 @@ class Evaluation:
     Attributes:
         overall: errors of all structures but isolated atoms.
         isolated: of these, if there are any.
+        by_training: of new structures and of those that the model was trained on, if
+            there are any of these.
         by_size: by number of atoms, in the bins of ``tfpes.evaluation.size_bins``.
         by_element: by element.
         by_config_type: by ``config_type``, if the structures have one.
@@ -39,6 +44,7 @@ class Evaluation:
 
     overall: Errors
     isolated: tuple[Errors, ...]
+    by_training: tuple[Errors, ...]
     by_size: tuple[Errors, ...]
     by_element: tuple[Errors, ...]
     by_config_type: tuple[Errors, ...]
@@ -47,14 +53,15 @@ class Evaluation:
     @classmethod
     def of(cls, comparison: Comparison) -> "Evaluation":
         """Compute the errors of labels and predictions."""
-        groups = {"by_config_type": (), "isolated": (), **group_errors(comparison)}
+        optional = ("by_config_type", "isolated", "by_training")
+        groups = {**dict.fromkeys(optional, ()), **group_errors(comparison)}
         (overall,) = groups.pop("overall")
         return cls(overall=overall, **groups, comparison=comparison)
 
     @property
     def groups(self) -> dict[str, tuple[Errors, ...]]:
         """All rows, by the name of the attribute."""
-        names = ("isolated", "by_size", "by_element", "by_config_type")
+        names = ("isolated", "by_training", "by_size", "by_element", "by_config_type")
         groups = {name: getattr(self, name) for name in names}
         return {"overall": (self.overall,), **groups}
 
@@ -74,8 +81,8 @@ class Evaluation:
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write a row for each group, completely or not at all.
 
-        The first column, ``group``, is ``overall``, ``isolated``, ``size``, ``element``
-        or ``config_type``; the others are the attributes of
+        The first column, ``group``, is ``overall``, ``isolated``, ``training``,
+        ``size``, ``element`` or ``config_type``; the others are the attributes of
         :class:`tfpes.evaluation.Errors`. Empty: no label, or no statistics. A name that
         a spreadsheet would take for a formula begins with an apostrophe.
         """
@@ -106,6 +113,7 @@ def evaluate(
     *,
     normalization: PESNormalization | None = None,
     batch_size: int = 16,
+    trained_on: NDArray[np.bool_] | None = None,
 ) -> Evaluation:
     """Compare the predictions of a model with labels, in one pass.
 
@@ -124,6 +132,7 @@ def evaluate(
         normalization: whose statistics give the standardized errors; by default
             ``model.normalization``. Without one these errors are None.
         batch_size: structures at a time, for ``Structures``.
+        trained_on: which of these the model was trained on, (S,), for rows of their own.
 
     Returns:
         The errors, overall and by size, element and ``config_type``.
@@ -156,6 +165,8 @@ def evaluate(
         normalization = getattr(model, "normalization", None)
     if isinstance(normalization, PESNormalization):
         comparison = comparison.with_scales(normalization)
+    if trained_on is not None:
+        comparison = dataclasses.replace(comparison, trained_on=np.asarray(trained_on))
     return Evaluation.of(comparison)
 
 

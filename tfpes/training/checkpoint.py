@@ -15,6 +15,7 @@ from tfpes.callbacks import BestModel, CosineBudget
 from tfpes.files import replacing
 
 _FORMAT_VERSION = 1
+_KEYS = {"model", "epoch", "trained", "history", "report", "budget", "best"}
 # The rest of the time is for training.
 _SHARE_OF_TIME = 0.05
 
@@ -110,7 +111,17 @@ class Checkpoint(keras.callbacks.Callback):
             ) from error
 
     def restore(self, saved: "Saved") -> None:
-        """Go on from a file; the model is that of the file, and compiled."""
+        """Go on from a file; the model is that of the file, and compiled.
+
+        Raises:
+            ValueError: if the file holds something else.
+        """
+        try:
+            self._restore(saved)
+        except (ValueError, KeyError, TypeError) as error:
+            raise saved.damaged(error) from error
+
+    def _restore(self, saved: "Saved") -> None:
         optimizer = self.model.optimizer
         optimizer.build(self.model.trainable_variables)
         self.model.set_weights(saved.arrays("model"))
@@ -138,22 +149,29 @@ class Saved:
 
     def __init__(self, path: pathlib.Path) -> None:
         """Read the file."""
+        self.path = path
         try:
             # NumPy leaves a damaged file open.
             with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 self._arrays = {name: stored[name] for name in stored.files}
             self.state = json.loads(str(self._arrays.pop("state")))
-            version = self.state["format_version"]
+            version = int(self.state["format_version"])
         except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(
-                f"A checkpoint must be complete. Received: '{path}', which is damaged "
-                f"({error}). Delete it to start the run again from its first epoch."
-            ) from error
+            raise self.damaged(error) from error
         if version > _FORMAT_VERSION:
             raise ValueError(
                 f"This version reads checkpoints up to format {_FORMAT_VERSION}. "
                 f"Received: '{path}' of format {version}. Update tfpes."
             )
+        if missing := sorted(_KEYS - self.state.keys()):
+            raise self.damaged(f"no {', '.join(missing)}")
+
+    def damaged(self, reason: object) -> ValueError:
+        """Return the error for a file that holds something else."""
+        return ValueError(
+            f"A checkpoint must be complete. Received: '{self.path}', which is damaged "
+            f"({reason}). Delete it to start the run again from its first epoch."
+        )
 
     def named(self, group: str) -> dict[str, NDArray]:
         """Return the arrays of a group by name."""
@@ -169,6 +187,10 @@ class Saved:
 
     def model(self) -> keras.Model:
         """Return the model, built but not compiled."""
-        model = keras.saving.deserialize_keras_object(self.state["model"])
-        model.build()
+        try:
+            model = keras.saving.deserialize_keras_object(self.state["model"])
+            model.build()
+        except Exception as error:
+            # Unknown classes and options each fail in their own way.
+            raise self.damaged(error) from error
         return model

@@ -10,13 +10,22 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tfpes.data import Structures
 from tfpes.elements import join_symbols
 from tfpes.files import write_json
-from tfpes.training.options import Options, flag
+from tfpes.training.options import Options, check, flag
 from tfpes.training.reading import fingerprint
 
 _CONFIG = "config.json"
+TRAINED_ON = (
+    "{} of these structures are those that the model was trained or validated on: "
+    "their errors say little of new ones."
+)
+"""To say so."""
+_STRUCTURES = "trained_on.json"
 _PACKAGES = ("tfpes", "tensorflow", "keras", "numpy", "ase")
 _PATHS = ("data", "valid", "test", "start", "stats")
 
@@ -24,7 +33,9 @@ _PATHS = ("data", "valid", "test", "start", "stats")
 def write_config(
     folder: pathlib.Path, options: Options, parts: dict[str, Structures]
 ) -> None:
-    """Write options, fingerprints of the data and versions."""
+    """Write options, fingerprints of the data and versions, and what is trained on."""
+    known = {name: parts[name].hashes.tolist() for name in ("train", "valid")}
+    write_json(folder / _STRUCTURES, known)
     write_json(
         folder / _CONFIG,
         {
@@ -39,6 +50,36 @@ def write_config(
             },
         },
     )
+
+
+def trained_on(model: str, structures: Structures) -> NDArray[np.bool_] | None:
+    """Find structures that a model was trained or validated on, (S,).
+
+    Args:
+        model: a file or a folder in that of a run, or this folder.
+        structures: to look for.
+
+    Returns:
+        None if there is no run that tells.
+
+    Raises:
+        ValueError: if the file with the structures is damaged.
+    """
+    path = pathlib.Path(model).resolve()
+    files = [folder / _STRUCTURES for folder in (path, path.parent)]
+    file = next(filter(pathlib.Path.is_file, files), None)
+    if file is None:
+        return None
+    try:
+        known = json.loads(file.read_text(encoding="utf-8"))
+        names = [str(name) for part in ("train", "valid") for name in known[part]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            "A run lists the structures that it was trained on. Received: "
+            f"'{file}', which is damaged or of something else ({error}). Delete it to "
+            "go without."
+        ) from error
+    return np.isin(structures.hashes, names)
 
 
 def read_config(
@@ -67,6 +108,9 @@ def read_config(
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         options = Options(**config["options"])
+        check(options)
+        for paths in (options.data, options.valid, options.test):
+            iter(paths)
         fingerprints = dict(config["fingerprints"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(

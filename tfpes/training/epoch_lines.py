@@ -1,5 +1,6 @@
 """Progress of a training run in the terminal."""
 
+import math
 import time
 from typing import Any
 
@@ -71,7 +72,7 @@ class EpochLines(keras.callbacks.Callback):
         elapsed = time.monotonic() - self._start
         logs = logs or {}
         values = "".join(
-            format(logs[key] * factor, form)
+            _cell(logs[key] * factor, form)
             for key, _, _, factor, form in _COLUMNS
             if key in logs
         )
@@ -80,3 +81,10 @@ class EpochLines(keras.callbacks.Callback):
     def close(self) -> None:
         """Remove the bar."""
         self._progress.stop()
+
+
+def _cell(value: float, form: str) -> str:
+    """Format a number; a metric without labels is not one."""
+    if math.isnan(value):
+        return f"{'–':>{form.split('.')[0]}}"  # noqa: RUF001
+    return format(value, form)
