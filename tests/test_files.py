@@ -8,8 +8,8 @@ import pytest
 from tfpes.files import (
     create,
     listing,
+    made_folder,
     new_file,
-    new_folder,
     replacing,
     replacing_folder,
     write_json,
@@ -46,17 +46,17 @@ def test_new_file(tmp_path):
         new_file(str(tmp_path), overwrite=True)
 
 
-def test_new_folder(tmp_path, monkeypatch):
+def test_made_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # They are there from the start: nobody else takes the same.
-    with new_folder(None, False, "cu") as one, new_folder(None, False, "cu") as two:
+    with made_folder(None, False, "cu") as one, made_folder(None, False, "cu") as two:
         assert [str(one), str(two)] == ["runs/cu-1", "runs/cu-2"]
         assert one.is_dir()
         for name in ("b", "a", ".lock"):
             (two / name).touch()
     assert listing(two) == "Written to runs/cu-2/:\n  a\n  b"
     for path, overwrite in (("runs/cu-1", False), ("runs/cu-2", True)):
-        with new_folder(path, overwrite, "cu") as folder:
+        with made_folder(path, overwrite, "cu") as folder:
             assert folder == pathlib.Path(path)
     for path, overwrite, message in (
         ("runs/cu-2", False, r"new or empty folder.*'runs/cu-2'"),
@@ -64,7 +64,7 @@ def test_new_folder(tmp_path, monkeypatch):
     ):
         with (
             pytest.raises(FileExistsError, match=message),
-            new_folder(path, overwrite, "cu"),
+            made_folder(path, overwrite, "cu"),
         ):
             pass
 
@@ -79,19 +79,19 @@ def test_another_process_was_faster(tmp_path, monkeypatch):
         mkdir(self, *arguments, **options)
 
     monkeypatch.setattr(pathlib.Path, "mkdir", late)
-    with new_folder(None, False, "cu") as folder:
+    with made_folder(None, False, "cu") as folder:
         assert str(folder) == "runs/cu-2"
 
 
 @pytest.mark.parametrize("path", [None, "far/away"])
 def test_a_folder_without_anything_goes_again(tmp_path, monkeypatch, path):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(KeyboardInterrupt), new_folder(path, False, "cu"):
+    with pytest.raises(KeyboardInterrupt), made_folder(path, False, "cu"):
         raise KeyboardInterrupt
     assert not list(tmp_path.iterdir())
 
     def fail():
-        with new_folder(path, False, "cu") as folder:
+        with made_folder(path, False, "cu") as folder:
             (folder / "log").touch()
             raise OSError("x")
 
@@ -111,7 +111,7 @@ def write_folder(path, text, error=None):
             raise error
 
 
-def test_a_new_folder_takes_the_place_of_the_old_one(tmp_path):
+def test_a_made_folder_takes_the_place_of_the_old_one(tmp_path):
     path = tmp_path / "new" / "folder" / "model"
     for text in ("first", "second"):
         write_folder(path, text)

@@ -110,7 +110,7 @@ def new_file(path: str, overwrite: bool, option: str = "--output") -> pathlib.Pa
 
 
 @contextlib.contextmanager
-def new_folder(
+def made_folder(
     path: str | None, overwrite: bool, default: str
 ) -> Iterator[pathlib.Path]:
     """Make a folder that holds nothing, or take one that may be overwritten.
@@ -142,7 +142,7 @@ def new_folder(
         folder.mkdir(parents=True, exist_ok=path is not None)
     except FileExistsError:
         # Another process was faster.
-        with new_folder(path, overwrite, default) as another:
+        with made_folder(path, overwrite, default) as another:
             yield another
         return
     try:

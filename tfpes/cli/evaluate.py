@@ -8,7 +8,7 @@ import typer
 from tfpes.cli import options
 from tfpes.data import read_or_load
 from tfpes.evaluation import evaluate
-from tfpes.files import listing, new_folder
+from tfpes.files import listing, made_folder
 from tfpes.inference import load_potential
 from tfpes.terminal import PlainConsole
 from tfpes.training.config import TRAINED_ON, trained_on
@@ -38,7 +38,7 @@ def evaluate_command(
     parity.png.
     """
     console = PlainConsole()
-    with new_folder(
+    with made_folder(
         output, overwrite, f"{pathlib.Path(data[0]).stem}-errors"
     ) as folder:
         potential = load_potential(model)

@@ -18,7 +18,7 @@ from rich.console import Console
 from tfpes.cli import options
 from tfpes.cli._dynamics import Log, integrate, plot, summarize
 from tfpes.data.sources import iterate
-from tfpes.files import new_folder
+from tfpes.files import made_folder
 from tfpes.inference import Calculator
 from tfpes.terminal import PlainConsole
 from tfpes.training.options import require_positive
@@ -71,7 +71,7 @@ def md_command(
             f"`--repeat` must be three positive integers. Received: {repeat}."
         )
     console = PlainConsole()
-    with new_folder(output, overwrite, f"{pathlib.Path(start).stem}-md") as folder:
+    with made_folder(output, overwrite, f"{pathlib.Path(start).stem}-md") as folder:
         atoms = [atoms for _, atoms in iterate(start)][-1] * repeat
         atoms.calc = None
         if ensemble == "npt" and not atoms.pbc.all():

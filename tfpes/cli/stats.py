@@ -9,7 +9,7 @@ from tfpes.cli import options
 from tfpes.cli.options import of_output, of_statistics
 from tfpes.data import read_or_load
 from tfpes.diagnostics.statistics_pictures import plot_statistics
-from tfpes.files import listing, new_file, new_folder, write_json
+from tfpes.files import listing, made_folder, new_file, write_json
 from tfpes.layers import PESNormalization
 from tfpes.terminal import PlainConsole
 from tfpes.training.options import require_positive
@@ -41,7 +41,9 @@ def stats_command(
     data = data or options.DEFAULT_DATA
     require_positive(cutoff=cutoff)
     file = None if save is None else new_file(save, overwrite, "--save")
-    with new_folder(output, overwrite, f"{pathlib.Path(data[0]).stem}-stats") as folder:
+    with made_folder(
+        output, overwrite, f"{pathlib.Path(data[0]).stem}-stats"
+    ) as folder:
         normalization = PESNormalization(size_law=size_law, robust=robust)
         structures = read_or_load(
             data,

@@ -14,7 +14,7 @@ from rich.console import Console
 from tfpes import finetuning
 from tfpes.callbacks import CosineBudget
 from tfpes.data import Structures
-from tfpes.files import new_folder, require_empty
+from tfpes.files import made_folder, require_empty
 from tfpes.models import Potential
 from tfpes.models.export import network_cutoff
 from tfpes.terminal import PlainConsole
@@ -55,7 +55,7 @@ def train(options: Options, console: Console | None = None) -> pathlib.Path:
     check(options)
     name = pathlib.Path(options.data[0]).stem
     # Reading takes long: the folder is taken before.
-    with new_folder(options.output, options.overwrite, name) as folder, locked(folder):
+    with made_folder(options.output, options.overwrite, name) as folder, locked(folder):
         require_empty(folder, options.overwrite)
         start = None
         if options.start is not None:
