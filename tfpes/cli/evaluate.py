@@ -38,9 +38,8 @@ def evaluate_command(
     parity.png.
     """
     console = PlainConsole()
-    with made_folder(
-        output, overwrite, f"{pathlib.Path(data[0]).stem}-errors"
-    ) as folder:
+    name = f"{pathlib.Path(data[0]).stem}-errors"
+    with made_folder(output, overwrite, name) as folder:
         potential = load_potential(model)
         structures = read_or_load(
             data,
