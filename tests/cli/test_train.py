@@ -21,6 +21,7 @@ OUTPUTS = {
     "model.keras",
     "parity.png",
     "saved_model",
+    "trained_on.json",
 }
 
 

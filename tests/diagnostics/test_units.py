@@ -63,7 +63,7 @@ def test_labels_that_fit(moved, strained):
         ({"forces": 1 / HARTREE_PER_BOHR}, "forces in Hartree/Bohr would fit"),
         (
             {"forces": -1.0},
-            "differ by -1 times -F·Δr, and should by 1: the opp",
+            "times -F·Δr, and should by 1: the opposite sign would fit",
         ),
         (
             {"forces": -1 / HARTREE_PER_BOHR},
