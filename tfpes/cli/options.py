@@ -4,10 +4,8 @@ import functools
 from typing import Annotated, Any
 
 import typer
-from rich.text import Text
+from rich.console import Console
 from typer.core import TyperCommand
-
-from tfpes.terminal import PlainConsole, printable
 
 # Options by the panel of the help that shows them.
 of_data = functools.partial(typer.Option, rich_help_panel="Data and splitting")
@@ -66,8 +64,7 @@ class Command(TyperCommand):
         except (ValueError, OSError, FloatingPointError) as error:
             if ctx.params["traceback"]:
                 raise
-            message = Text.assemble(("Error:", "bold red"), f" {printable(str(error))}")
-            PlainConsole(stderr=True).print(message)
+            Console(stderr=True).print(f"[bold red]Error:[/] {error}", highlight=False)
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
