@@ -11,7 +11,8 @@ from ase import Atoms
 from ase.build import bulk, make_supercell, molecule
 
 from tfpes.layers import PESNormalization
-from tfpes.models import PaiNN, Potential, SchNet
+from tfpes.models import PaiNN, Potential, SchNet, edge_vectors
+from tfpes.models.radial import safe_norm
 
 CUTOFF = 4.0
 each_network = pytest.mark.parametrize("network", [SchNet, PaiNN])
@@ -353,6 +354,53 @@ def test_network_of_a_user(column, graph, ethanol, close):
             forces[i] -= 2 * vector * pair * scale[i]
     close(outputs["energy"], [energy], "network64")
     close(outputs["forces"], forces, "network64")
+
+
+class Pairs(keras.layers.Layer):
+    """Half of each pair energy exp(-d) to its centre: geometry and nothing else."""
+
+    cutoff = CUTOFF
+
+    def call(self, inputs):
+        energy = tf.exp(-safe_norm(edge_vectors(inputs)))
+        atoms = tf.shape(inputs["positions"])[0]
+        return tf.math.unsorted_segment_sum(energy, inputs["edge_index"][0], atoms)
+
+
+def test_geometry_is_not_rounded_by_tensor_float_32(graph, crystal, monkeypatch, close):
+    """A GPU rounds factors of products to 10 bits, forces of 5 eV/Å by 5 meV/Å."""
+    used = []
+
+    @tf.custom_gradient
+    def rounded(x):
+        bits = tf.bitcast(x, tf.int32)
+        bits = tf.bitwise.bitwise_and(bits + 0x1000, ~0x1FFF)
+        return tf.bitcast(bits, tf.float32), lambda upstream: upstream
+
+    def emulate(product):
+        def call(a, b, *arguments, **options):
+            if a.dtype == tf.float32:
+                used.append(product.__name__)
+                a, b = rounded(a), rounded(b)
+            return product(a, b, *arguments, **options)
+
+        return call
+
+    def run(network):
+        keras.utils.set_random_seed(3)
+        potential = Potential(network, make_norm(), compute_virial=True)
+        outputs = potential(graph([crystal], dtype="float32"))
+        return {name: value.numpy() for name, value in outputs.items()}
+
+    exact = run(Pairs())
+    for name in ("matmul", "tensordot", "einsum"):
+        monkeypatch.setattr(tf, name, emulate(getattr(tf, name)))
+    monkeypatch.setattr(tf.linalg, "matmul", tf.matmul)
+    for name, value in run(Pairs()).items():
+        close(value, exact[name], "float32")
+    assert not used
+    run(SchNet(CUTOFF, channels=4, blocks=1))
+    assert used
 
 
 def test_network_that_does_not_see_positions(graph, ethanol):

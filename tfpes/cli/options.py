@@ -3,6 +3,7 @@
 import functools
 from typing import Annotated, Any
 
+import tensorflow as tf
 import typer
 from rich.console import Console
 from typer.core import TyperCommand
@@ -54,14 +55,16 @@ Traceback = Annotated[bool, of_output("--traceback", help="Show where an error a
 class Command(TyperCommand):
     """Turns errors that a user can mend into one sentence and an exit code.
 
-    With the option ``traceback``, which is read here, they are raised.
+    With the option ``traceback``, which is read here, they are raised. Products are
+    computed in full float32 on any GPU.
     """
 
     def invoke(self, ctx: Any) -> Any:
         """Call the function of the command."""
+        tf.config.experimental.enable_tensor_float_32_execution(False)
         try:
             return super().invoke(ctx)
-        except (ValueError, OSError, FloatingPointError) as error:
+        except (ValueError, OSError, FloatingPointError, MemoryError) as error:
             if ctx.params["traceback"]:
                 raise
             Console(stderr=True).print(f"[bold red]Error:[/] {error}", highlight=False)

@@ -58,6 +58,14 @@ def train_command(
     network: Annotated[str, of_fit(help="Network: schnet or painn.")] = Options.network,
     channels: Annotated[int, of_fit(help="Features per atom.")] = Options.channels,
     blocks: Annotated[int, of_fit(help="Interaction blocks.")] = Options.blocks,
+    tf32: Annotated[
+        bool,
+        of_fit(
+            "--tf32",
+            help="Round factors of products to 10 bits while training, on GPUs that "
+            "can: faster, less exact.",
+        ),
+    ] = Options.tf32,
     seed: Annotated[int, of_fit(help="Of the split and the weights.")] = Options.seed,
     start: Annotated[
         str | None,

@@ -1,6 +1,7 @@
 """A network and its statistics as a potential: energies, forces and virials."""
 
 import os
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -93,6 +94,8 @@ class Potential(keras.Model):
         # A compiled function of a layer without statistics would look like a potential.
         self.normalization.require_adapted()
         dtype = geometry_dtype(self)
+        if dtype == "float32":
+            _warn_of_tensor_float_32()
         inputs = {**inputs, **{key: tf.cast(inputs[key], dtype) for key in LENGTHS}}
         numbers, cell = inputs["atomic_numbers"], inputs["cell"]
         structure_index = inputs["structure_index"]
@@ -188,7 +191,26 @@ def _deform(inputs: dict[str, Tensor], strain: Tensor) -> dict[str, Tensor]:
     strain = 0.5 * (strain + tf.linalg.matrix_transpose(strain))
     positions, cell = inputs["positions"], inputs["cell"]
     local = tf.gather(strain, inputs["structure_index"])
+    # Sums, not matrix products, which a GPU may round to ten bits.
     return {
         "positions": positions + tf.reduce_sum(positions[:, :, None] * local, axis=1),
-        "cell": cell + tf.matmul(cell, strain),
+        "cell": cell + tf.reduce_sum(cell[..., None] * strain[:, None], axis=2),
     }
+
+
+def _warn_of_tensor_float_32() -> None:
+    """Say once what TensorFlow does by default to products on a GPU that can."""
+    if not tf.config.experimental.tensor_float_32_execution_enabled():
+        return
+    for device in tf.config.list_physical_devices("GPU"):
+        details = tf.config.experimental.get_device_details(device)
+        if details.get("compute_capability", (0, 0)) >= (8, 0):
+            warnings.warn(
+                "TensorFlow rounds the factors of float32 products to 10 bits on "
+                f"{details.get('device_name', 'this GPU')}: forces move by some "
+                "meV/Å. For full precision, call "
+                "`tf.config.experimental.enable_tensor_float_32_execution(False)` "
+                "before the first step.",
+                stacklevel=2,
+            )
+            return

@@ -14,6 +14,7 @@ from tfpes.data import Structures
 from tfpes.models import Potential
 from tfpes.training.checkpoint import Checkpoint, Saved
 from tfpes.training.epoch_lines import EpochLines
+from tfpes.training.host_loop import device_name
 from tfpes.training.options import Options
 
 CHECKPOINT = "checkpoint.npz"
@@ -85,6 +86,8 @@ def _run_epochs(run: Run, checkpoint: Checkpoint) -> bool:
         on_epoch_begin=lambda number, logs: epoch.assign(number)
     )
     callbacks: list[Any] = [tell, checkpoint.budget, StopOnNaN(), checkpoint.best]
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(options.tf32)
     try:
         run.model.fit(
             parts["train"].batches(
@@ -105,6 +108,13 @@ def _run_epochs(run: Run, checkpoint: Checkpoint) -> bool:
     except FloatingPointError:
         checkpoint.best.write()
         raise
+    except tf.errors.ResourceExhaustedError as error:
+        raise MemoryError(
+            f"A batch must fit into the memory of {device_name()}. Received: "
+            f"{options.batch_size} structures, which do not. Try `--batch-size "
+            f"{max(options.batch_size // 2, 1)}`, or a smaller network."
+        ) from error
     finally:
         lines.close()
+        tf.config.experimental.enable_tensor_float_32_execution(before)
     return False

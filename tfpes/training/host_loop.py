@@ -1,4 +1,6 @@
-"""How many steps the host hands to TensorFlow at once."""
+"""The device, and how many steps the host hands to it at once."""
+
+import os
 
 import tensorflow as tf
 
@@ -34,3 +36,11 @@ def steps_per_execution(
     seconds = _FIXED[device] + work * _WORK[device][type(network)]
     most = min(_SECONDS / seconds, _MOST_STEPS, len(structures) / batch_size)
     return 2 ** max(int(most).bit_length() - 1, 0)
+
+
+def device_name() -> str:
+    """Return the name of the first GPU, or the number of processors."""
+    for device in tf.config.list_physical_devices("GPU"):
+        return tf.config.experimental.get_device_details(device)["device_name"]
+    available = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+    return f"CPU ({len(available(0))} cores)"

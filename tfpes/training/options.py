@@ -35,6 +35,7 @@ class Options:
     network: str = "schnet"
     channels: int = 32
     blocks: int = 2
+    tf32: bool = False
     seed: int = 0
     start: str | None = None
     baseline: str = "refit"

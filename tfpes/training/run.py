@@ -21,7 +21,7 @@ from tfpes.models.export import network_cutoff
 from tfpes.training.checkpoint import Saved
 from tfpes.training.config import read_config, write_config
 from tfpes.training.fit import CHECKPOINT, Run, fit
-from tfpes.training.host_loop import steps_per_execution
+from tfpes.training.host_loop import device_name, steps_per_execution
 from tfpes.training.lock import locked
 from tfpes.training.options import Options, check
 from tfpes.training.potential import (
@@ -140,6 +140,7 @@ def _begin(
     options: Options, start: Potential | None, console: Console
 ) -> tuple[Potential, dict[str, Structures]]:
     """Return the model as it is before the first epoch, and the data."""
+    console.print(f"Device: {device_name()}", highlight=False)
     keras.utils.set_random_seed(options.seed)
     parts = read_parts(options, console)
     if start is None:
