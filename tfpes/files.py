@@ -166,37 +166,6 @@ def require_empty(folder: pathlib.Path, overwrite: bool) -> None:
         )
 
 
-def new_folder(path: str | None, overwrite: bool, default: str) -> pathlib.Path:
-    """Return the path of a folder that holds nothing, or that may be overwritten.
-
-    Args:
-        path: of the folder; None for the first that is free of ``runs/default-1``,
-            ``runs/default-2``, ...
-        overwrite: whether there may be files in it.
-        default: name of the folder if there is no path.
-
-    Raises:
-        FileExistsError: if there is a file, or a folder that must not be overwritten.
-    """
-    if path is None:
-        number = 1
-        while (folder := pathlib.Path("runs") / f"{default}-{number}").exists():
-            number += 1
-        return folder
-    folder = pathlib.Path(path)
-    if folder.exists() and not folder.is_dir():
-        raise FileExistsError(
-            f"`--output` must be a folder. Received: {str(path)!r}, a file."
-        )
-    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
-        raise FileExistsError(
-            "`--output` must be a new or empty folder. Received: "
-            f"{str(path)!r}, which holds files. Choose another one, or pass "
-            "`--overwrite`."
-        )
-    return folder
-
-
 def listing(folder: pathlib.Path) -> str:
     """Tell which files are in a folder, for a user."""
     names = sorted(path.name for path in folder.glob("[!.]*"))

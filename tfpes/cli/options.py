@@ -5,8 +5,10 @@ from typing import Annotated, Any
 
 import tensorflow as tf
 import typer
-from rich.console import Console
+from rich.text import Text
 from typer.core import TyperCommand
+
+from tfpes.terminal import PlainConsole, printable
 
 # Options by the panel of the help that shows them.
 of_data = functools.partial(typer.Option, rich_help_panel="Data and splitting")
@@ -67,7 +69,8 @@ class Command(TyperCommand):
         except (ValueError, OSError, FloatingPointError, MemoryError) as error:
             if ctx.params["traceback"]:
                 raise
-            Console(stderr=True).print(f"[bold red]Error:[/] {error}", highlight=False)
+            message = Text.assemble(("Error:", "bold red"), f" {printable(str(error))}")
+            PlainConsole(stderr=True).print(message)
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
             raise typer.Exit(130) from None

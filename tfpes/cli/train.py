@@ -3,11 +3,11 @@
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from tfpes.cli import options
 from tfpes.cli.options import of_data, of_fit, of_statistics
 from tfpes.losses.elementwise import NAMES
+from tfpes.terminal import PlainConsole
 from tfpes.training import DEFAULT_MINUTES, Options, resume, train
 from tfpes.training.options import check_given
 
@@ -99,10 +99,10 @@ def train_command(
         if name in Options.__dataclass_fields__ and _is_given(context, name)
     }
     if resumed is not None:
-        resume(resumed, Console(), given)
+        resume(resumed, PlainConsole(), given)
         return
     check_given(given)
-    train(Options(**given), Console())
+    train(Options(**given), PlainConsole())
 
 
 def _is_given(context: typer.Context, name: str) -> bool:

@@ -1,6 +1,5 @@
 """A run from its beginning to its end, and one that goes on."""
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -15,9 +14,10 @@ from rich.console import Console
 from tfpes import finetuning
 from tfpes.callbacks import CosineBudget
 from tfpes.data import Structures
-from tfpes.files import new_folder
+from tfpes.files import made_folder, require_empty
 from tfpes.models import Potential
 from tfpes.models.export import network_cutoff
+from tfpes.terminal import PlainConsole
 from tfpes.training.checkpoint import Saved
 from tfpes.training.config import read_config, write_config
 from tfpes.training.fit import CHECKPOINT, Run, fit
@@ -51,20 +51,20 @@ def train(options: Options, console: Console | None = None) -> pathlib.Path:
         FloatingPointError: if the loss stops being finite; the best model is kept.
         KeyboardInterrupt: when interrupted, after everything has been written.
     """
-    console = console or Console(stderr=True)
+    console = console or PlainConsole(stderr=True)
     check(options)
     name = pathlib.Path(options.data[0]).stem
-    folder = new_folder(options.output, options.overwrite, name)
-    start = None
-    if options.start is not None:
-        _protect_start(options.start, folder)
-        start = finetuning.load_trained(options.start)
-        options = dataclasses.replace(options, cutoff=network_cutoff(start))
-    model, parts = _begin(options, start, console)
-    budget = _compile(model, options, parts["train"])
-    # Only now, when nothing is wrong with the data.
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder):
+    # Reading takes long: the folder is taken before.
+    with made_folder(options.output, options.overwrite, name) as folder, locked(folder):
+        require_empty(folder, options.overwrite)
+        start = None
+        if options.start is not None:
+            _protect_start(options.start, folder)
+            start = finetuning.load_trained(options.start)
+            options = dataclasses.replace(options, cutoff=network_cutoff(start))
+        model, parts = _begin(options, start, console)
+        budget = _compile(model, options, parts["train"])
+        # Only now, when nothing is wrong with the data.
         for name in (CHECKPOINT, RESULTS):
             # Of a run that is overwritten.
             (folder / name).unlink(missing_ok=True)
@@ -95,7 +95,7 @@ def resume(
         FloatingPointError: if the loss stops being finite; the best model is kept.
         KeyboardInterrupt: when interrupted, after everything has been written.
     """
-    console = console or Console(stderr=True)
+    console = console or PlainConsole(stderr=True)
     folder = pathlib.Path(folder)
     options, fingerprints = read_config(folder, given or {})
     with locked(folder):
@@ -117,13 +117,24 @@ def resume(
 
 
 def _refuse_finished(folder: pathlib.Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        if json.loads((folder / RESULTS).read_text(encoding="utf-8"))["finished"]:
-            raise ValueError(
-                "`--resume` goes on with a run that was stopped. Received: "
-                f"'{folder}', which has finished. Start a new run, with `--from "
-                f"{folder}` if it shall begin with what was learned."
-            )
+    path = folder / RESULTS
+    if not path.exists():
+        return
+    try:
+        finished = json.loads(path.read_text(encoding="utf-8"))["finished"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"`--resume` reads whether a run has finished. Received: '{path}', which "
+            f"is damaged or of something else ({error}). Delete it to go on."
+        ) from error
+    if finished:
+        # Left by a process that was killed after the last file.
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+        raise ValueError(
+            "`--resume` goes on with a run that was stopped. Received: "
+            f"'{folder}', which has finished. Start a new run, with `--from "
+            f"{folder}` if it shall begin with what was learned."
+        )
 
 
 def _protect_start(start: str, folder: pathlib.Path) -> None:
@@ -159,7 +170,8 @@ def _sweep(folder: pathlib.Path) -> None:
     """Remove what a killed process left unfinished."""
     for pattern in (".saved_model-*", ".*.unfinished.*"):
         for path in folder.glob(pattern):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            is_folder = path.is_dir() and not path.is_symlink()
+            shutil.rmtree(path) if is_folder else path.unlink()
 
 
 def _finish(run: Run, saved: Saved | None) -> None:
