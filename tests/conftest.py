@@ -3,10 +3,17 @@
 import dataclasses
 import functools
 import os
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "1")  # as the command does
+# As the command does: memory is kept from step to step, programs from run to run.
+# Workers and subprocesses inherit both.
+os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "1")
+if "TF_XLA_FLAGS" not in os.environ:
+    programs = tempfile.TemporaryDirectory()
+    flag = f"--tf_xla_persistent_cache_directory={programs.name}"
+    os.environ["TF_XLA_FLAGS"] = flag
 
 import hypothesis
 import numpy as np
