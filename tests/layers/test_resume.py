@@ -18,7 +18,7 @@ def assert_close(left, right, rtol=1e-12):
 
 @pytest.fixture
 def batches(structures):
-    return list(structures.batches(4, labels=LABELS))
+    return list(structures.batches(4, labels=LABELS, isolated_atoms="include"))
 
 
 def gathered(batches, **options):
