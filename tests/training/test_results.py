@@ -70,6 +70,7 @@ def test_an_epoch_cut_by_the_budget(
     run = Run(
         Options(batch_size=4),
         types.SimpleNamespace(export=lambda path: None),
+        budget,
         {"train": structures, "test": structures},
         tmp_path,
         Console(quiet=True),

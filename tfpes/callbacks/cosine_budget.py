@@ -73,7 +73,7 @@ class CosineBudget(keras.callbacks.Callback):
     after a linear warm-up, and stops at p = 1. A budget of time gives the best model
     for it on any machine, a budget of epochs the same model in each run.
 
-    An optimizer that is made with :attr:`schedule` computes the learning rate in the
+    An optimizer that is made with ``budget.schedule`` computes the learning rate in the
     graph, from the number of the step, whatever ``steps_per_execution`` is. (A budget
     of minutes looks at the clock once per execution.) With any other, the callback sets
     the learning rate before each step, of which an execution must then be one.
