@@ -22,6 +22,8 @@ def main() -> None:
         # All of the machine's, instead of TensorFlow's limit of 64 GB.
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         os.environ.setdefault("TF_CPU_BFC_MEM_LIMIT_IN_MB", str(memory >> 20))
+    # What goes wrong is an exception; lines of the log would break the progress bar.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Of a GPU, take what is needed, when it is needed.
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     flags = os.environ.get("TF_XLA_FLAGS", "")
@@ -43,7 +45,7 @@ def cache_folder() -> pathlib.Path | None:
     given = os.environ.get("TFPES_CACHE")
     if given == "":
         return None
-    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     features = platform.processor() + platform.machine()
     with contextlib.suppress(OSError):
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()

@@ -12,6 +12,7 @@ NAMES = (
     "TF_CPU_BFC_MEM_LIMIT_IN_MB",
     "TF_FORCE_GPU_ALLOW_GROWTH",
     "TF_XLA_FLAGS",
+    "TF_CPP_MIN_LOG_LEVEL",
 )
 
 
@@ -35,8 +36,8 @@ def settings(monkeypatch, tmp_path):
 
 
 def test_settings(settings, tmp_path):
-    allocator, limit, growth, flags = settings()
-    assert (allocator, growth) == ("1", "true")
+    allocator, limit, growth, flags, level = settings()
+    assert (allocator, growth, level) == ("1", "true", "3")
     # Enough for data that fit in memory; TensorFlow's own limit is 65 536.
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     assert int(limit) == pages // 2**20
