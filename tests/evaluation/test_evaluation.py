@@ -135,7 +135,8 @@ def reference(structures, norm, chosen, element=None):
         if not np.isnan(one.virial).any():
             w = (np.float64(out["virial"][0]) - one.virial[0]).ravel()
             found["w"].extend(w / size)
-            found["w'"].extend(w / np.sqrt(np.sum(tau[z] ** 2)))
+            # The mean of six components: a third of the trace, and five without.
+            found["w'"].append(np.linalg.norm(w) / np.sqrt(6 * np.sum(tau[z] ** 2)))
 
     def mean(name, change=lambda x: x):
         return float(np.mean(change(np.array(found[name])))) if found[name] else None

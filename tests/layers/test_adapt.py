@@ -14,7 +14,7 @@ from tfpes.statistics import (
     fit_energy,
     fit_forces,
     fit_virial,
-    virial_mean_square,
+    split_virial,
 )
 
 LABELS = ("energy", "forces", "virial")
@@ -97,15 +97,19 @@ def test_statistics_of_a_dataset_are_those_of_its_columns(
     owner = structures.structure_index[bound]
     forces = structures.forces[bound]
     atoms.update(structures.atomic_numbers[bound], forces, None, owner)
-    virials = CompositionTable()
-    square = virial_mean_square(structures.virial)
-    virials.update(counts, square, None, isolated)
+    keep = options.get("robust", False)
+    pressures = CompositionTable(keep_structures=keep)
+    deviators = CompositionTable()
+    for table, part in zip(
+        (pressures, deviators), split_virial(structures.virial), strict=True
+    ):
+        table.update(counts, part, None, isolated)
     expected = {
         "energy_mean": energy.mean,
         "energy_variance": np.where(np.arange(119) > 0, energy.variance, 0.0),
         "collective_variance": energy.collective_variance,
         "force_scale": fit_forces(atoms, fit_options).scale,
-        "virial_scale": fit_virial(virials, fit_options).scale,
+        **fit_virial(pressures, deviators, fit_options).weights(),
     }
     found = layer.statistics
     for name, value in expected.items():

@@ -148,8 +148,37 @@ def test_standardize_virial(norm, counts, close):
     virial = np.random.default_rng(0).normal(size=(5, 3, 3))
     scale = norm.virial_scale_of(counts).numpy()
     standardized = norm.standardize_virial(virial, counts)
-    close(standardized, [w / s for w, s in zip(virial, scale, strict=True)])
+    # One scale, given alone, is that of all components, the pressure among them.
+    real = counts.any(axis=1)
+    close(standardized[real], virial[real] / scale[real, None, None])
     close(norm.destandardize_virial(standardized, counts), virial)
+
+
+def test_standardize_pressure_and_deviator(counts, close):
+    layer = given_norm(
+        pressure_scale={"H": 0.1, "O": 0.3, "Cu": 7.0},
+        pressure_mean={"H": 1.0, "O": -2.0, "Cu": 3.0},
+    )
+    layer.assign_statistics(
+        {"collective_pressure_variance": 0.4, "collective_virial_variance": 0.09}
+    )
+    virial = np.random.default_rng(0).normal(size=(5, 3, 3))
+    virial += np.swapaxes(virial, 1, 2)
+    found = layer.standardize_virial(virial, counts).numpy()
+    size = counts.sum(axis=1)
+    for w, row, n, mine in zip(virial, counts, size, found, strict=True):
+        h, o, cu = row[[1, 8, 29]]
+        s_p = np.sqrt(h * 0.01 + o * 0.09 + cu * 49 + n**2 * 0.4) if n else 1.0
+        squares = sum(row[NUMBERS[z]] * tau**2 for z, tau in VIRIAL.items())
+        s_d = np.sqrt(squares + n**2 * 0.09) if n else 1.0
+        pressure = (np.trace(w) / 3 - (h - 2 * o + 3 * cu)) / s_p
+        close(np.trace(mine), pressure * np.sqrt(3), scale=1.0)
+        deviator = w - np.trace(w) / 3 * np.eye(3)
+        close(mine - np.trace(mine) / 3 * np.eye(3), deviator / s_d, scale=1.0)
+        # As many squares as components: 1 + 5.
+        square = pressure**2 + np.sum(deviator**2) / s_d**2
+        close(np.sum(mine**2), square, scale=square)
+    close(layer.destandardize_virial(found, counts), virial, "network64")
 
 
 @given(st.integers(1, 50), st.integers(1, 50), st.floats(0, 1), st.floats(-1e5, 1e5))
@@ -178,7 +207,9 @@ def test_call_round_trip(norm, counts, graph_mode, close):
     energy = norm.standardize_energy(targets["energy"][:, 0], counts)
     close(standardized["energy"][:, 0], energy)
     scale = norm.virial_scale_of(counts).numpy()[:, None]
-    close(standardized["virial"][:, :9], targets["virial"][:, :9] / scale)
+    real = counts.any(axis=1)
+    expected = (targets["virial"][:, :9] / scale)[real]
+    close(standardized["virial"].numpy()[real, :9], expected)
     eta = norm.force_scale.numpy()[[1, 8, 1, 29, 0, 0], None]
     close(standardized["forces"][:, :3], targets["forces"][:, :3] / eta, "float32")
     restored = inverse(standardized)
@@ -329,7 +360,7 @@ def test_statistics_are_float64_under_any_policy(name, policy, structures, count
 def test_weights_are_not_trainable():
     layer = PESNormalization()
     assert not layer.trainable_weights
-    assert len(layer.weights) == 6
+    assert len(layer.weights) == 10
 
 
 # -- serialization ------------------------------------------------------------------

@@ -21,6 +21,7 @@ MEAN = {1: -13.6, 8: -430.25, 29: -1640.5}
 VARIANCE = {1: 0.04, 8: 0.25, 29: 0.5}
 FORCE = {1: 0.5, 8: 1.5, 29: 2.5}
 VIRIAL = {1: 0.3, 8: 0.9, 29: 2.1}
+PRESSURE = {1: 0.5, 8: 1.9, 29: 3.1}
 KAPPA2 = 0.0625
 DELTA = 0.7
 WIDTH = {"energy": 1, "forces": 3, "structures": 3, "virial": 9}
@@ -51,6 +52,8 @@ def make_norm(**options):
             "collective_variance": KAPPA2,
             "force_scale": FORCE,
             "virial_scale": VIRIAL,
+            "pressure_scale": PRESSURE,
+            "pressure_mean": dict.fromkeys(PRESSURE, 0.7),
             **options,
         }
     )
@@ -91,6 +94,13 @@ def case(key, seed=0, rows=9, dtype="float64"):
     return target, pred, rng.uniform(0.1, 2.0, rows)
 
 
+def six(virial):
+    """Return pressure, two differences and three shears of (..., 9), orthonormal."""
+    xx, xy, xz, yx, yy, yz, zx, zy, zz = np.moveaxis(virial, -1, 0)
+    parts = xx + yy + zz, xx - yy, 2 * zz - xx - yy, yz + zy, xz + zx, xy + yx
+    return np.stack(parts, axis=-1) / np.sqrt([3, 2, 6, 2, 2, 2])
+
+
 def elementwise(metric, error):
     if metric == "mse":
         return error**2
@@ -111,7 +121,11 @@ def standard_deviation(key, row):
     if not counts.any():
         return 1.0
     if key == "virial":
-        return np.sqrt(sum(counts[z] * v**2 for z, v in VIRIAL.items()))
+        both = [(3, PRESSURE), *[(1, VIRIAL)] * 5]
+        return [
+            np.sqrt(factor * sum(counts[z] * v**2 for z, v in scale.items()))
+            for factor, scale in both
+        ]
     variance = sum(counts[z] * v for z, v in VARIANCE.items())
     return np.sqrt(variance + counts.sum() ** 2 * KAPPA2)
 
@@ -122,10 +136,13 @@ def naive(key, target, pred, metric, reduction, weights=None):
     groups = {}
     for number, (row, guess) in enumerate(zip(target, pred, strict=True)):
         row, guess = row.astype(float), np.ravel(guess).astype(float)
-        scale = standard_deviation(key, row)
+        labels = row[: WIDTH[key]]
+        if key == "virial":
+            labels, guess = six(labels), six(guess)
+        scales = np.broadcast_to(standard_deviation(key, row), labels.shape)
         errors = [
             (value - label) / scale
-            for label, value in zip(row[: WIDTH[key]], guess, strict=True)
+            for label, value, scale in zip(labels, guess, scales, strict=True)
             if not np.isnan(label)
         ]
         if metric == "l2":
@@ -266,9 +283,10 @@ def test_pure_functions(norm, key):
     target, pred, _ = case(key)
     error, present = function[key](norm, target, pred, "huber", DELTA)
     assert error.shape == present.shape
-    np.testing.assert_array_equal(
-        np.reshape(present, (len(target), -1)), ~np.isnan(target[:, : WIDTH[key]])
-    )
+    labels = target[:, : WIDTH[key]]
+    labels = six(labels) if key == "virial" else labels
+    found = np.reshape(present, (len(target), -1))
+    np.testing.assert_array_equal(found, ~np.isnan(labels))
     assert not error.numpy()[~present.numpy()].any()
     if key != "energy":
         error, present = function[key](norm, target, pred, "l2")

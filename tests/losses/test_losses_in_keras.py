@@ -99,6 +99,13 @@ def total(norm, targets, outputs, average="atoms", weights=None):
     )
 
 
+def six(virial):
+    """Return pressure, two differences and three shears of (..., 9), orthonormal."""
+    xx, xy, xz, yx, yy, yz, zx, zy, zz = np.moveaxis(virial, -1, 0)
+    parts = xx + yy + zz, xx - yy, 2 * zz - xx - yy, yz + zy, xz + zx, xy + yx
+    return np.stack(parts, axis=-1) / np.sqrt([3, 2, 6, 2, 2, 2])
+
+
 def by_hand(norm, targets, outputs, average="atoms"):
     """Return the weighted sum of the Huber losses, in NumPy."""
     total = 0.0
@@ -108,12 +115,18 @@ def by_hand(norm, targets, outputs, average="atoms"):
         if key == "forces":
             scale = norm.force_scale.numpy()[target[:, 3].astype(int)]
         else:
-            method = norm.energy_scale if key == "energy" else norm.virial_scale_of
-            scale = method(target[:, width:]).numpy()
+            counts = target[:, width:]
+            scale = norm.energy_scale(counts).numpy()
         error = np.reshape(outputs[key], label.shape) - label
-        size = np.abs(error / scale[:, None])
+        if key == "virial":
+            error = six(error)
+            scale = np.repeat(norm.virial_scale_of(counts)[:, None], 6, axis=1)
+            scale[:, 0] = np.sqrt(3) * norm.pressure_scale_of(counts)
+        else:
+            scale = scale[:, None]
+        size = np.abs(error / scale)
         huber = np.where(size < 3, size**2 / 2, 3 * (size - 1.5))
-        present = ~np.isnan(label)
+        present = ~np.isnan(error)
         if key == "forces" and average == "structures":
             index = target[:, 4].astype(int)
             means = [

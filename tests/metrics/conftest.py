@@ -54,6 +54,13 @@ def energy_scale(row):
     return np.sqrt(spread(row, VARIANCE) ** 2 + row[-119:].sum() ** 2 * KAPPA2)
 
 
+def six(virial):
+    """Return pressure, two differences and three shears of (..., 9), orthonormal."""
+    xx, xy, xz, yx, yy, yz, zx, zy, zz = np.moveaxis(virial, -1, 0)
+    parts = xx + yy + zz, xx - yy, 2 * zz - xx - yy, yz + zy, xz + zx, xy + yx
+    return np.stack(parts, axis=-1) / np.sqrt([3, 2, 6, 2, 2, 2])
+
+
 def components(width, change, function):
     """Return rows that compare each labelled component."""
 
@@ -78,6 +85,11 @@ def cosine(row, pred):
     norms = np.sqrt(np.sum(true**2)), np.sqrt(np.sum(pred**2))
     if norms[0] > 1e-3 and norms[1] > 1e-3:
         yield np.sum(true * pred) / (norms[0] * norms[1])
+
+
+def standardized_virial(row, pred):
+    errors = (six(np.ravel(pred)) - six(row[:9])) / virial_scale(row)
+    yield from (square(error) for error in errors if not np.isnan(error))
 
 
 def square(x):
@@ -117,10 +129,11 @@ def _cases():
                     np.sqrt,
                 ),
             }
+        rows = components(width, lambda e, row, s=scale: e / s(row), square)
         cases[f"{name}-standardized"] = Case(
             name,
             lambda n=name: metrics.StandardizedRMSE(norm(), n),
-            components(width, lambda e, row, s=scale: e / s(row), square),
+            rows if name == "energy" else standardized_virial,
             np.sqrt,
         )
     rows = {
@@ -179,7 +192,8 @@ def batch():
             context[:, ELEMENTS] = rng.integers(1, 50, (rows, 2))
             context[-1] = 0
             shift = context[:, ELEMENTS] @ [MEAN[z] for z in ELEMENTS]
-            labels, pred = labels + shift[:, None], pred + shift[:, None]
+            if key == "energy":
+                labels, pred = labels + shift[:, None], pred + shift[:, None]
         labels[[1, -1]] = np.nan
         labels[2, 1:2] = np.nan
         dtype = np.float32 if key == "forces" else np.float64

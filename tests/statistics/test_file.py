@@ -9,7 +9,9 @@ import pytest
 
 from tfpes.files import write_json
 from tfpes.layers import PESNormalization
+from tfpes.losses import VirialLoss
 from tfpes.statistics import FitOptions
+from tfpes.targets import structure_target
 
 
 def weights_of(layer):
@@ -91,6 +93,35 @@ def test_people_can_read_it(path):
     assert content["units"]["energy_mean"] == "eV"
 
 
+def test_version_1_had_one_scale_for_pressure_and_shear(path):
+    content = json.loads(path.read_text())
+    new = {"pressure_mean", "pressure_scale"}
+    for entry in (*content["elements"].values(), content["other_elements"]):
+        for name in new:
+            del entry[name]
+    entries = content["elements"] | {"": content["other_elements"]}
+    tau = {symbol: entry["virial_scale"] for symbol, entry in entries.items()}
+    given = {k: v for k, v in content["given"].items() if k not in new}
+    content |= {"version": 1, "given": given | {"virial_scale": {"Cu": tau["Cu"]}}}
+    content = {k: v for k, v in content.items() if not k.startswith("collective_p")}
+    del content["collective_virial_variance"]
+    virial = content["report"]["virial"]
+    virial["scale"] = virial.pop("pressure")["scale"]
+    path.write_text(json.dumps(content))
+    layer = PESNormalization.from_json(path)
+    # The loss was the mean over nine entries of W / √(Σ n τ²).
+    counts = np.zeros((1, 119))
+    counts[0, [8, 29]] = 3, 4
+    error = np.array([[[1.0, 0.3, -0.2], [0.3, 2.0, 0.7], [-0.2, 0.7, -0.5]]])
+    target = structure_target(0 * error, counts)
+    found = float(VirialLoss(layer)(target, error))
+    expected = np.mean(error**2) / (3 * tau["O"] ** 2 + 4 * tau["Cu"] ** 2)
+    assert found == pytest.approx(expected, rel=1e-12)
+    given = layer.get_config()["virial_scale"]
+    assert given == {"Cu": pytest.approx(tau["Cu"] * 1.5**0.5)}
+    assert "scale of one atom: " in str(layer.report)
+
+
 def test_file_without_a_report(path):
     change(path, report=None)
     layer = PESNormalization.from_json(path)
@@ -113,7 +144,7 @@ def test_missing_file(tmp_path):
 JSON = r"is JSON\. Received: .*cannot be read.*\. Write it again"
 KIND = r'says `"format": "tfpes.statistics"`\. Received'
 DAMAGED = r"which is damaged \(.*%s.*\)\. Write it again"
-VERSION = r"version 1 or older\. Received: .*\. Update tfpes"
+VERSION = r"version 2 or older\. Received: .*\. Update tfpes"
 
 
 @pytest.mark.parametrize(
@@ -127,7 +158,7 @@ VERSION = r"version 1 or older\. Received: .*\. Update tfpes"
         (b"{}", KIND),
         (b'{"format": "geojson"}', KIND),
         (b"3", KIND),
-        ({"version": 2}, VERSION),
+        ({"version": 3}, VERSION),
         ({"version": 0}, VERSION),
         ({"version": None}, VERSION),
         ({"version": "1"}, VERSION),

@@ -71,17 +71,19 @@ def test_size_exponent_needs_sizes(fill):
 
 
 def whole_report(table):
-    forces, virial = AtomicTable(), CompositionTable()
+    forces, virial, squares = AtomicTable(), CompositionTable(), CompositionTable()
     generator = np.random.default_rng(0)
     forces.update(np.array([1, 2, 3, 0]), generator.normal(size=(4, 3)))
-    virial.update(table.rows().composition.toarray(), generator.random(len(table)))
+    composition = table.rows().composition.toarray()
+    virial.update(composition, generator.normal(size=len(table)))
+    squares.update(composition, generator.random(len(table)))
     return make_report(
         table,
         fit_energy(table, FitOptions(size_law="auto")),
         forces=forces,
         force_fit=fit_forces(forces),
         virial=virial,
-        virial_fit=fit_virial(virial),
+        virial_fit=fit_virial(virial, squares),
     )
 
 
@@ -111,7 +113,7 @@ def test_text(table):
         "log-likelihood collective",
         "size exponent p",
         "kurtosis",
-        "mu [eV]  sigma [eV]  eta [eV/Å]  tau [eV]",
+        "mu [eV]  sigma [eV]  eta [eV/Å]  tau_p [eV]  tau [eV]",
     ):
         assert part in " ".join(text.split("\n")) or part in text
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import scipy.optimize
+from scipy.spatial.transform import Rotation
 
 from tfpes.statistics import (
     AtomicTable,
@@ -8,7 +9,7 @@ from tfpes.statistics import (
     FitOptions,
     fit_forces,
     fit_virial,
-    virial_mean_square,
+    split_virial,
 )
 
 
@@ -96,30 +97,74 @@ def test_no_forces(forces):
 
 
 def random_virials(generator, number):
-    tensor = generator.normal(size=(number, 3, 3))
-    return tensor + np.swapaxes(tensor, 1, 2)
+    """Return virials whose pressure and five components have variance 1."""
+    pressure, tensor = (
+        generator.normal(size=number),
+        generator.normal(size=(number, 3, 3)),
+    )
+    tensor = (tensor + np.swapaxes(tensor, 1, 2)) / np.sqrt(2)
+    tensor[:, range(3), range(3)] = generator.normal(size=(number, 3))
+    tensor[:, range(3), range(3)] -= np.trace(tensor, axis1=1, axis2=2)[:, None] / 3
+    return pressure, tensor
 
 
-def test_mean_square_of_six_components():
-    virial = random_virials(np.random.default_rng(0), 4)
+def virial_tables(composition, virial):
+    tables = CompositionTable(), CompositionTable()
+    for table, values in zip(tables, split_virial(virial), strict=True):
+        table.update(composition, values, isolated=np.zeros(len(values), bool))
+    return tables
+
+
+def test_pressure_and_deviator():
+    generator = np.random.default_rng(0)
+    pressure, deviator = random_virials(generator, 4)
+    virial = deviator + pressure[:, None, None] * np.eye(3)
     virial[2, 1, 2] = np.nan
-    voigt = virial[:, [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
-    expected = np.mean(voigt**2, axis=1)
-    np.testing.assert_allclose(virial_mean_square(virial), expected)
-    assert np.isnan(virial_mean_square(virial)[2])
+    found, square = split_virial(virial)
+    kept = [0, 1, 3]
+    np.testing.assert_allclose(found[kept], pressure[kept])
+    xx, yy, zz, yz, xz, xy = virial[kept][:, [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]].T
+    differences = ((xx - yy) ** 2 + (yy - zz) ** 2 + (zz - xx) ** 2) / 3
+    expected = (differences + 2 * (yz**2 + xz**2 + xy**2)) / 5
+    np.testing.assert_allclose(square[kept], expected)
+    assert np.isnan([found[2], square[2]]).all()
+    turn = Rotation.random(4, rng=generator).as_matrix()
+    turned = turn @ virial @ np.swapaxes(turn, 1, 2)
+    np.testing.assert_allclose(split_virial(turned)[1][kept], square[kept])
     with pytest.raises(ValueError, match=r"\(structures, 3, 3\)"):
-        virial_mean_square(np.zeros((2, 6)))
+        split_virial(np.zeros((2, 6)))
 
 
-def test_virial_is_the_optimum(simulate):
+def test_both_scales_of_virials_are_recovered(simulate):
+    generator = np.random.default_rng(2)
+    composition, _, (mean, variance) = simulate(generator, 4000, 3)
+    size = composition.sum(axis=1)
+    pressure, deviator = random_virials(generator, 4000)
+    pressure *= np.sqrt(composition @ (20 * variance) + (size * 0.3) ** 2)
+    pressure += composition @ mean
+    deviator *= np.sqrt(composition @ variance)[:, None, None]
+    virial = deviator + pressure[:, None, None] * np.eye(3)
+    fit = fit_virial(*virial_tables(composition, virial), FitOptions(size_law="auto"))
+    weights = fit.weights()
+    seen = slice(1, 4)
+    np.testing.assert_allclose(weights["pressure_mean"][seen], mean[seen], atol=0.5)
+    np.testing.assert_allclose(
+        weights["pressure_scale"][seen], np.sqrt(20 * variance[seen]), rtol=0.2
+    )
+    assert weights["collective_pressure_variance"] == pytest.approx(0.09, rel=0.3)
+    np.testing.assert_allclose(
+        weights["virial_scale"][seen], np.sqrt(variance[seen]), rtol=0.1
+    )
+    assert weights["collective_virial_variance"] == 0
+
+
+def test_deviator_is_the_optimum(simulate):
     generator = np.random.default_rng(1)
     composition, _, (_, variance) = simulate(generator, 300, 3)
-    scale = np.sqrt(composition @ variance)
-    virial = random_virials(generator, 300) * scale[:, None, None]
-    square = virial_mean_square(virial)
-    table = CompositionTable()
-    table.update(composition, square, isolated=np.zeros(300, bool))
-    fit = fit_virial(table)
+    _, deviator = random_virials(generator, 300)
+    deviator *= np.sqrt(composition @ variance)[:, None, None]
+    square = split_virial(deviator)[1]
+    fit = fit_virial(*virial_tables(composition, deviator)).deviator
     n = composition[:, 1:4]
     centre = np.mean(square / n.sum(axis=1))
 
@@ -129,36 +174,36 @@ def test_virial_is_the_optimum(simulate):
         return np.sum(np.log(s) + square / s) + 10 * prior
 
     best = scipy.optimize.minimize(objective, np.full(3, np.log(centre)), tol=1e-12)
-    ours = objective(2 * np.log(fit.scale[1:4]))
+    ours = objective(np.log(fit.variance[1:4]))
     assert ours <= best.fun + 1e-9 * abs(best.fun)
-    assert fit.scale[50] == pytest.approx(np.sqrt(centre))
-    standardized = virial / np.sqrt(composition @ fit.scale**2)[:, None, None]
-    assert np.mean(virial_mean_square(standardized)) == pytest.approx(1, abs=0.1)
+    assert fit.variance[50] == pytest.approx(centre)
+    assert not fit.mean.any()
 
 
-def test_no_virials():
-    for values in ([], [0.0, 0.0], [np.nan, np.nan]):
-        table = CompositionTable()
-        composition = np.zeros((len(values), 119))
-        composition[:, 29] = 4
-        table.update(composition, values)
-        fit = fit_virial(table)
-        assert fit.degenerate
-        assert (fit.scale == 1).all()
+def test_virials_of_zero():
+    composition = np.zeros((3, 119))
+    composition[:, 29] = 2, 4, 4
+    fit = fit_virial(*virial_tables(composition, np.zeros((3, 3, 3))))
+    assert fit.pressure.degenerate
+    assert fit.deviator.degenerate
+    assert (fit.weights()["virial_scale"][1:] == 1).all()
 
 
 def test_isolated_virials():
-    table = CompositionTable()
+    pressures, deviators = CompositionTable(), CompositionTable()
     composition = np.zeros((3, 119))
     composition[:, 29] = 1, 4, 4
-    table.update(composition, [0.0, 4.0, 4.0])
-    assert fit_virial(table).scale[29] == pytest.approx(1)
+    for table in (pressures, deviators):
+        table.update(composition, [0.0, 4.0, 4.0])
+    options = FitOptions(isolated_atoms="include")
+    fit = fit_virial(pressures, deviators, options)
+    assert fit.deviator.variance[29] == pytest.approx(1)
 
 
-def test_bad_arguments():
+def test_bad_squares():
     table = CompositionTable()
     composition = np.zeros((1, 119))
     composition[:, 29] = 4
     table.update(composition, [-1.0])
     with pytest.raises(ValueError, match=r"mean squares\. Received: the value -1\.0"):
-        fit_virial(table)
+        fit_virial(table, table)

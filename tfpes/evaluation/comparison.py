@@ -112,7 +112,7 @@ class Comparison:
         There is none without a label, or without statistics of such labels.
 
         Args:
-            key: ``"energy"`` (S,), ``"forces"`` (A, 3) or ``"virial"`` (S, 9).
+            key: ``"energy"`` (S,), ``"forces"`` (A, 3) or ``"virial"`` (S, 6).
         """
         target, output = self.targets[key], self.outputs[key]
         if self.normalization is None or not self._knows(key):

@@ -33,7 +33,8 @@ class Accumulator:
         self.keep_structures = keep_structures
         self.tables: dict[str, Any] = {
             "energies": CompositionTable(keep_structures=keep_structures),
-            "virials": CompositionTable(),
+            "pressures": CompositionTable(keep_structures=keep_structures),
+            "deviators": CompositionTable(),
             "forces": AtomicTable(),
         }
 
@@ -101,7 +102,7 @@ class Accumulator:
     @property
     def is_empty(self) -> bool:
         """Whether no structure and no atom has been seen."""
-        structures = self._has_energies or self.tables["virials"].structures
+        structures = self._has_energies or self.tables["pressures"].structures
         return not (structures or self._has_forces)
 
     def fit(
@@ -125,14 +126,17 @@ class Accumulator:
                 "`adapt` needs at least one structure. Received: none. Check that the "
                 "data set is not empty, and that a one-shot iterator is not used twice."
             )
-        energies, virials, forces = self.tables.values()
+        energies, pressures, deviators, forces = self.tables.values()
         force_fit = fit_forces(forces, options) if self._has_forces else None
-        virial_fit = fit_virial(virials, options) if virials.structures else None
-        found: dict[str, NDArray] = {}
-        for name, fit in (("force_scale", force_fit), ("virial_scale", virial_fit)):
-            if fit is not None:
-                kept = given.per_element[name]
-                found[name] = np.where(np.isnan(kept), fit.scale, kept)
+        virial_fit, found = None, {}
+        if force_fit is not None:
+            found["force_scale"] = force_fit.scale
+        if pressures.structures:
+            virial_fit = fit_virial(pressures, deviators, options)
+            found |= virial_fit.weights()
+        for name in found.keys() & given.per_element.keys():
+            kept = given.per_element[name]
+            found[name] = np.where(np.isnan(kept), found[name], kept)
         if not self._has_energies:
             if not given.known_of("energy_variance").any():
                 fits = [fit.seen for fit in (force_fit, virial_fit) if fit is not None]
@@ -155,7 +159,7 @@ class Accumulator:
             energy,
             forces=forces if force_fit else None,
             force_fit=force_fit,
-            virial=virials if virial_fit else None,
+            virial=pressures if virial_fit else None,
             virial_fit=virial_fit,
         )
         return found, report

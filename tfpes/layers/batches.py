@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfpes.statistics import virial_mean_square
+from tfpes.statistics import split_virial
 from tfpes.targets import row_weights, split_atom_target, split_structure_target
 
 Columns = tuple[NDArray | None, ...]
@@ -23,10 +23,10 @@ def read_batch(batch: Any) -> dict[str, Columns]:
             dicts as in :mod:`tfpes.data`, of tensors or arrays.
 
     Returns:
-        ``energies`` and ``virials``: composition, values, weights and which structures
-        are one isolated atom; ``forces``: atomic numbers, targets, weights and index
-        of the structure. Only those that the targets have; weights may be None. Nobody
-        changes the arrays.
+        ``energies``, ``pressures``, ``deviators``: composition, values, weights and
+        which structures are one isolated atom; ``forces``: atomic numbers, targets,
+        weights and index of the structure. Only those that the targets have; weights
+        may be None. Nobody changes the arrays.
 
     Raises:
         ValueError: for anything else, or labels that are not packed.
@@ -40,23 +40,27 @@ def read_batch(batch: Any) -> dict[str, Columns]:
         )
     columns: dict[str, Columns] = {}
     isolated = None
-    for key, table in (("energy", "energies"), ("virial", "virials")):
+    for key in ("energy", "virial"):
         if key not in arrays:
             continue
-        values, composition = split_structure_target(arrays[key])
+        label, composition = split_structure_target(arrays[key])
+        tables = {"energies": label}
         if key == "virial":
-            values = virial_mean_square(values)
+            pressure, square = split_virial(label)
+            tables = {"pressures": pressure, "deviators": square}
         if isolated is None:
             # Three times as fast as a sum over the second axis.
             size = composition @ np.ones(composition.shape[1])
             least = size.min(initial=2.0)
             isolated = isolated_atoms(inputs, size)
-        found: Columns = (composition, values, _weights(weights, key, arrays), isolated)
-        if not least:
-            # A structure without atoms is padding: it is not even counted.
-            real = composition.any(axis=1)
-            found = tuple(None if part is None else part[real] for part in found)
-        columns[table] = found
+        weight = _weights(weights, key, arrays)
+        for table, values in tables.items():
+            found: Columns = (composition, values, weight, isolated)
+            if not least:
+                # A structure without atoms is padding: it is not even counted.
+                real = composition.any(axis=1)
+                found = tuple(None if part is None else part[real] for part in found)
+            columns[table] = found
     if "forces" in arrays:
         _, numbers, index = split_atom_target(arrays["forces"])
         if isolated is not None:

@@ -18,8 +18,9 @@ class Given:
     """Checked statistics, NaN for elements whose value is not given.
 
     Args:
-        per_element: ``energy_mean``, ``energy_variance``, ``force_scale`` and
-            ``virial_scale`` by name, (119,) each.
+        per_element: ``energy_mean``, ``energy_variance``, ``force_scale``,
+            ``pressure_mean``, ``pressure_scale`` and ``virial_scale`` by name, (119,)
+            each.
         collective_variance: κ², eV², or None.
     """
 
@@ -44,7 +45,7 @@ class Given:
         }
         for name, array in arrays.items():
             known = array[~np.isnan(array)]
-            positive = name != "energy_mean"
+            positive = not name.endswith("mean")
             if not np.isfinite(known).all() or (positive and (known <= 0).any()):
                 raise ValueError(
                     f"`{name}` must be finite{' and positive' if positive else ''}. "
@@ -62,6 +63,11 @@ class Given:
             values = np.where(np.isnan(given), fill, given)
             energy = name.startswith("energy")
             weights[name] = without_padding(values) if energy else values
+        if not self.known_of("pressure_scale").any():
+            # As if the pressure were no different from the other components.
+            weights["pressure_scale"] = weights["virial_scale"] / np.sqrt(3)
+        for part in ("pressure", "virial"):
+            weights[f"collective_{part}_variance"] = np.array(0.0)
         # Alone it says nothing of energies yet.
         energies = self.known_of("energy_variance").any()
         collective = self.collective_variance if energies else 0.0
@@ -73,7 +79,7 @@ class Given:
     def known(self) -> NDArray[np.bool_]:
         """The elements of the energies; of forces and virials if there are none."""
         energies = self.known_of("energy_variance")
-        others = self.known_of("force_scale", "virial_scale")
+        others = self.known_of("force_scale", "pressure_scale", "virial_scale")
         return energies if energies.any() else others
 
     def known_of(self, *names: str) -> NDArray[np.bool_]:

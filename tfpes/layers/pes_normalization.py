@@ -25,13 +25,14 @@ class PESNormalization(Standardization):
     """Standardizes energies, forces and virials with per-element statistics.
 
         E' = (E - Σ n_z μ_z) / s,      s² = Σ n_z σ_z² + N² κ²
-        F'_i = F_i / η_z,              W' = W / √(Σ n_z τ_z²)
+        F'_i = F_i / η_z
+        W' = (p - Σ n_z π_z) / (√3 s_p) + D / s_d,     W = p + D,  p = tr W / 3
+        s_p² = Σ n_z τ_p,z² + N² κ_p²,                 s_d² = Σ n_z τ_z² + N² κ_d²
 
     All are then unitless, with unit variance whatever the size and the composition
     of a structure. The statistics are learned by :meth:`adapt`, given, or both; those
     given are kept and the rest is fitted around them. They are float64 weights under
-    any dtype policy, read each time they are used, so that a traced function sees a
-    later ``adapt``.
+    any policy, read at each use, so that a traced function sees a later ``adapt``.
 
     Example:
         >>> from tfpes.targets import structure_target
@@ -52,16 +53,18 @@ class PESNormalization(Standardization):
         energy_variance: σ_z², eV².
         collective_variance: κ², eV².
         force_scale: η_z, eV/Å.
-        virial_scale: τ_z, eV.
+        virial_scale: τ_z, of the virial without its trace, eV.
         size_law: ``"independent"`` (κ = 0), ``"collective"`` (κ is fitted) or
             ``"auto"`` (κ where the data clearly ask for it).
-        per_element: False for one variance common to all elements.
+        per_element: False for one variance of all elements.
         prior_strength: imaginary structures of each element that hold its variance, and
             its force scale, near the common one.
         robust: pull outliers in to 2.5 standard deviations.
         isolated_atoms: ``"exclude"`` or ``"include"`` single atoms without neighbours,
             whose energies are no draws from the distribution of the others.
         invert: make ``norm(targets)`` turn standardized labels into physical ones.
+        pressure_mean: π_z, of tr W / 3, eV.
+        pressure_scale: τ_p,z, of tr W / 3, eV; τ_z/√3 if ``virial_scale`` is alone.
         **kwargs: ``name``, ``dtype``, ``trainable``.
 
     Attributes:
@@ -92,6 +95,8 @@ class PESNormalization(Standardization):
         robust: bool = False,
         isolated_atoms: str = "exclude",
         invert: bool = False,
+        pressure_mean: Values = None,
+        pressure_scale: Values = None,
         **kwargs: Any,
     ) -> None:
         """Create the weights from what is given."""
@@ -101,6 +106,8 @@ class PESNormalization(Standardization):
                 energy_mean=energy_mean,
                 energy_variance=energy_variance,
                 force_scale=force_scale,
+                pressure_mean=pressure_mean,
+                pressure_scale=pressure_scale,
                 virial_scale=virial_scale,
             ),
             invert,

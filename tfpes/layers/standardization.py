@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tfpes.elements import NUMBER_OF_COLUMNS, join_symbols
 from tfpes.layers.given import Given
+from tfpes.layers.tensors import floats, isotropic, split_trace
 from tfpes.targets import (
     Tensor,
     atom_target,
@@ -19,14 +20,16 @@ from tfpes.targets import (
 )
 
 WEIGHTS = (
-    "energy_mean",
-    "energy_variance",
-    "collective_variance",
+    *("energy_mean", "energy_variance", "collective_variance"),
     "force_scale",
+    "pressure_mean",
+    "pressure_scale",
+    "collective_pressure_variance",
     "virial_scale",
+    "collective_virial_variance",
     "seen",
 )
-"""Names of the weights: one number per element, but for ``collective_variance``."""
+"""Names of the weights: one number per element, but for the ``collective`` ones."""
 
 _SIGNS_OF_STATISTICS = {
     "energy": ("energy_variance", "collective_variance"),
@@ -57,7 +60,7 @@ class Standardization(keras.layers.Layer):
         self._given = given
         for name in WEIGHTS:
             weight = self.add_weight(
-                shape=() if name == "collective_variance" else (NUMBER_OF_COLUMNS,),
+                shape=() if name.startswith("collective") else (NUMBER_OF_COLUMNS,),
                 initializer="zeros",
                 dtype="float64",
                 trainable=False,
@@ -154,61 +157,78 @@ class Standardization(keras.layers.Layer):
         """Return ``√(Σ n_z σ_z² + N² κ²)``, eV: (S,) float64, 1 for no atoms."""
         return self._scale(composition, self.energy_variance, self.collective_variance)
 
+    def pressure_baseline(self, composition: Tensor) -> Tensor:
+        """Return ``Σ n_z π_z``, the mean of tr W / 3, eV: (S,) float64."""
+        return self.sum_of_known(composition, tf.convert_to_tensor(self.pressure_mean))
+
+    def pressure_scale_of(self, composition: Tensor) -> Tensor:
+        """Return ``√(Σ n_z τ_p,z² + N² κ_p²)`` of tr W / 3, eV: (S,) float64."""
+        variance = tf.convert_to_tensor(self.pressure_scale) ** 2
+        return self._scale(composition, variance, self.collective_pressure_variance)
+
     def virial_scale_of(self, composition: Tensor) -> Tensor:
-        """Return ``√(Σ n_z τ_z²)``, eV: (S,) float64, 1 for no atoms."""
-        return self._scale(composition, tf.convert_to_tensor(self.virial_scale) ** 2)
+        """Return ``√(Σ n_z τ_z² + N² κ_d²)`` of W without its trace, eV: (S,)."""
+        variance = tf.convert_to_tensor(self.virial_scale) ** 2
+        return self._scale(composition, variance, self.collective_virial_variance)
 
     def _scale(
-        self, composition: Tensor, variance: Tensor, collective: Tensor = None
+        self, composition: Tensor, variance: Tensor, collective: Tensor
     ) -> Tensor:
         total = self.sum_of_known(composition, tf.convert_to_tensor(variance))
         size = tf.reduce_sum(tf.cast(composition, tf.float64), axis=-1)
-        if collective is not None:
-            total += size**2 * tf.convert_to_tensor(collective)
+        total += size**2 * tf.convert_to_tensor(collective)
         return tf.sqrt(tf.where(size > 0, total, 1.0))
 
     def force_scale_of(self, atomic_numbers: Tensor) -> Tensor:
         """Return η_z of each atom, eV/Å: (A,) float64."""
-        atomic_numbers = tf.cast(atomic_numbers, tf.int32)
         scale = self.known(tf.convert_to_tensor(self.force_scale))
-        return tf.gather(scale, atomic_numbers)
+        return tf.gather(scale, tf.cast(atomic_numbers, tf.int32))
 
     def atomic_energy_scale(self) -> Tensor:
         """Return ``√(σ_z² + κ²)``, the spread of one atom, eV: (119,), 0 at Z = 0."""
         kappa = tf.convert_to_tensor(self.collective_variance)
         scale = tf.sqrt(tf.convert_to_tensor(self.energy_variance) + kappa)
-        scale = self.known(scale)
-        return tf.where(tf.range(NUMBER_OF_COLUMNS) > 0, scale, 0.0)
+        return tf.where(tf.range(NUMBER_OF_COLUMNS) > 0, self.known(scale), 0.0)
 
     def standardize_energy(self, energy: Tensor, composition: Tensor) -> Tensor:
         """Return ``E' = (E - baseline) / scale``, (S,) float64."""
-        shifted = _floats(energy, tf.float64) - self.energy_baseline(composition)
+        shifted = floats(energy, tf.float64) - self.energy_baseline(composition)
         return shifted / self.energy_scale(composition)
 
     def destandardize_energy(self, energy: Tensor, composition: Tensor) -> Tensor:
         """Undo :meth:`standardize_energy`, (S,) float64 eV."""
-        scaled = _floats(energy, tf.float64) * self.energy_scale(composition)
+        scaled = floats(energy, tf.float64) * self.energy_scale(composition)
         return scaled + self.energy_baseline(composition)
 
     def standardize_forces(self, forces: Tensor, atomic_numbers: Tensor) -> Tensor:
         """Return ``F' = F / η_z``, (A, 3), in the dtype of the forces."""
-        forces, scale = _floats(forces), self.force_scale_of(atomic_numbers)
+        forces, scale = floats(forces), self.force_scale_of(atomic_numbers)
         return forces / tf.cast(scale[:, None], forces.dtype)
 
     def destandardize_forces(self, forces: Tensor, atomic_numbers: Tensor) -> Tensor:
         """Undo :meth:`standardize_forces`, (A, 3) eV/Å."""
-        forces, scale = _floats(forces), self.force_scale_of(atomic_numbers)
+        forces, scale = floats(forces), self.force_scale_of(atomic_numbers)
         return forces * tf.cast(scale[:, None], forces.dtype)
 
     def standardize_virial(self, virial: Tensor, composition: Tensor) -> Tensor:
-        """Return ``W' = W / √(Σ n_z τ_z²)``, (S, 3, 3) float64."""
+        """Return ``W' = p'/√3 + D'``, (S, 3, 3) float64, of unit variance six times.
+
+        ``W = p + D``, ``p = tr W / 3``; ``p' = (p - Σ n_z π_z) / s_p``; ``D' = D/s_d``.
+        p' counts as much as each of the five components of D': ``‖W'‖² = p'² + ‖D'‖²``.
+        """
+        pressure, deviator = split_trace(floats(virial, tf.float64))
+        pressure = pressure - self.pressure_baseline(composition)
+        pressure = pressure / self.pressure_scale_of(composition)
         scale = self.virial_scale_of(composition)[:, None, None]
-        return _floats(virial, tf.float64) / scale
+        return deviator / scale + isotropic(pressure / 3**0.5)
 
     def destandardize_virial(self, virial: Tensor, composition: Tensor) -> Tensor:
         """Undo :meth:`standardize_virial`, (S, 3, 3) float64 eV."""
+        pressure, deviator = split_trace(floats(virial, tf.float64))
+        pressure = pressure * 3**0.5 * self.pressure_scale_of(composition)
         scale = self.virial_scale_of(composition)[:, None, None]
-        return _floats(virial, tf.float64) * scale
+        baseline = self.pressure_baseline(composition)
+        return deviator * scale + isotropic(pressure + baseline)
 
     def call(self, targets: dict[str, Tensor]) -> dict[str, Tensor]:
         """Standardize the labels of packed targets, or undo it (``invert=True``)."""
@@ -277,13 +297,3 @@ class Standardization(keras.layers.Layer):
                 f"without {', '.join(missing)}. It was not written by this class."
             )
         self.assign_statistics({name: np.asarray(store[name]) for name in WEIGHTS})
-
-
-def _floats(values: Tensor, dtype: tf.DType | None = None) -> Tensor:
-    """Return a tensor of floating point numbers, by default in the dtype they have."""
-    # TensorFlow alone would round Python's numbers to float32.
-    hint = None if hasattr(values, "dtype") else tf.float64
-    tensor = tf.convert_to_tensor(values, dtype_hint=hint)
-    if dtype is None and not tensor.dtype.is_floating:
-        dtype = tf.float64
-    return tensor if dtype is None else tf.cast(tensor, dtype)

@@ -176,11 +176,13 @@ class ForceLoss(StandardizedLoss):
 class VirialLoss(StandardizedLoss):
     """Mean metric of standardized virials.
 
-        loss = mean_s,c metric(W'_sc,true, W'_sc,pred),   W' = W / √(Σ n_z τ_z²)
+        loss = mean_s,c metric(W'_sc,true, W'_sc,pred)
 
-    The mean is over the nine components that have a label. The metric ``"l2"`` is one
-    number per structure, the Frobenius norm ``‖W'_pred - W'_true‖``, which does not
-    depend on the orientation of the structure.
+    The mean is over the six components that have a label: the pressure, ``p = tr W /
+    3``, in units of its own spread, and five of ``W - p`` in units of theirs. With one
+    scale for both, the loss of a set of strained cells would see the pressure alone.
+    A rotation changes neither the mean square nor the metric ``"l2"``, which is one
+    number per structure, the norm ``‖W'_pred - W'_true‖``.
 
     Arguments are those of :class:`EnergyLoss`, with a metric as for
     :class:`ForceLoss`; a reduction counts components (structures for ``"l2"``). The

@@ -1,10 +1,20 @@
 """Standardized errors as pure functions, for losses and custom training loops."""
 
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from tfpes.layers import PESNormalization
 from tfpes.losses.elementwise import Metric, resolve
 from tfpes.targets import Tensor, labelled, split_atom_target, split_structure_target
+
+# Orthonormal: pressure, two differences of diagonal entries, three shears.
+_BASIS = np.zeros((6, 3, 3))
+_BASIS[0] = np.eye(3) / 3**0.5
+_BASIS[1] = np.diag([1, -1, 0]) / 2**0.5
+_BASIS[2] = np.diag([-1, -1, 2]) / 6**0.5
+_BASIS[[3, 4, 5], [1, 0, 0], [2, 2, 1]] = 0.5**0.5
+_BASIS[[3, 4, 5], [2, 2, 1], [1, 0, 0]] = 0.5**0.5
 
 
 def energy_error(
@@ -84,23 +94,36 @@ def virial_error(
 ) -> tuple[Tensor, Tensor]:
     """Return the metric of the standardized virial of each structure.
 
-    ``metric(W'_true, W'_pred)`` with ``W' = W / √(Σ n_z τ_z²)``. Arguments are those of
+    ``metric(W'_true, W'_pred)`` of six orthonormal components: the pressure ``(p - Σ
+    n_z π_z) / s_p`` with ``p = tr W / 3``, and five of ``D / s_d`` with ``D = W - p``:
+    xx - yy, 2zz - xx - yy, yz, xz, xy. Arguments are those of
     :func:`energy_error`, with ``y_true`` (S, 9 + 119), ``y_pred`` (S, 3, 3) or
     (S, 3, 3, 1) in eV, and a metric as for :class:`tfpes.losses.VirialLoss`.
 
     Returns:
-        The errors (S, 9) float64, row by row, 0 where there is no label, and where
-        there is one (S, 9) bool; (S, 1) both for ``"l2"``, the Frobenius norm over the
-        components that have a label.
+        The errors (S, 6) float64, 0 where there is no label, and where there is one
+        (S, 6) bool: where all entries are that a component needs. (S, 1) both for
+        ``"l2"``, the norm over the components that have a label.
     """
     virial, composition = split_structure_target(tf.cast(y_true, tf.float64), "virial")
-    true, pred, present = (tf.reshape(x, (-1, 9)) for x in labelled(virial, y_pred))
-    scale = normalization.virial_scale_of(composition)[:, None]
-    return _vector_error(true / scale, pred / scale, present, metric, delta)
+    true, pred, present = labelled(virial, y_pred)
+    present = _components(tf.cast(~present, tf.float64), np.abs(_BASIS)) == 0
+    true, pred = (
+        _components(normalization.standardize_virial(virial, composition))
+        for virial in (true, pred)
+    )
+    # A component is there or not as a whole, whatever the entries that are.
+    true, pred = (tf.where(present, values, 0.0) for values in (true, pred))
+    return _vector_error(true, pred, present, metric, delta)
 
 
 ERRORS = {"energy": energy_error, "forces": force_error, "virial": virial_error}
 """By key."""
+
+
+def _components(tensor: Tensor, basis: NDArray = _BASIS) -> Tensor:
+    """Return the components of symmetric tensors (S, 3, 3), (S, 6)."""
+    return tf.tensordot(tensor, tf.constant(basis, tf.float64), [[1, 2], [1, 2]])
 
 
 def _vector_error(

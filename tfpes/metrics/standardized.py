@@ -18,7 +18,7 @@ class StandardizedRMSE(MeanMetric):
 
         √(mean_s (E'_s,pred - E'_s,true)²),     E' = (E - Σ n_z μ_z) / √(Σ n_z σ_z² + N² κ²)
         √(mean_i,c (F'_ic,pred - F'_ic,true)²), F' = F / η_z
-        √(mean_s,c (W'_sc,pred - W'_sc,true)²), W' = W / √(Σ n_z τ_z²)
+        √(mean_s,c (W'_sc,pred - W'_sc,true)²), W' as in VirialLoss, 6 components
 
     1 is what predicting the mean gives, 0 is exact, for any data set in any units. It
     is the root of the loss with the metric ``"mse"``, without weights.

@@ -65,8 +65,9 @@ def export_potential(
       ``elements`` (symbols), ``dtype`` (of ``positions``, ``cell``, ``edge_shift``
       and ``forces``), ``energy_unit``, ``length_unit``, and the statistics, (119,)
       float64 indexed by atomic number: ``energy_mean``, ``energy_variance``,
-      ``collective_variance`` (one number), ``force_scale``, ``virial_scale``,
-      ``seen``.
+      ``force_scale``, ``pressure_mean``, ``pressure_scale``, ``virial_scale``,
+      ``seen``, and one number each: ``collective_variance``,
+      ``collective_pressure_variance``, ``collective_virial_variance``.
 
     The folder appears complete or not at all: if anything fails, an earlier
     SavedModel stays as it was.

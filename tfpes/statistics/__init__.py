@@ -6,7 +6,7 @@ NumPy and SciPy only; nothing here needs TensorFlow.
 from tfpes.statistics.fit.energy import fit_energy
 from tfpes.statistics.fit.options import FitOptions
 from tfpes.statistics.fit.results import EnergyFit, LawFit, ScaleFit
-from tfpes.statistics.fit.scales import fit_forces, fit_virial, virial_mean_square
+from tfpes.statistics.fit.scales import VirialFit, fit_forces, fit_virial, split_virial
 from tfpes.statistics.report.report import Report, make_report
 from tfpes.statistics.tables.atoms import AtomicTable
 from tfpes.statistics.tables.compositions import CompositionTable
@@ -19,9 +19,10 @@ __all__ = [
     "LawFit",
     "Report",
     "ScaleFit",
+    "VirialFit",
     "fit_energy",
     "fit_forces",
     "fit_virial",
     "make_report",
-    "virial_mean_square",
+    "split_virial",
 ]

@@ -16,14 +16,28 @@ from tfpes.files import write_json
 from tfpes.statistics.fit.options import FitOptions
 
 _FORMAT = "tfpes.statistics"
-_VERSION = 1
-_PER_ELEMENT = ("energy_mean", "energy_variance", "force_scale", "virial_scale")
+_VERSION = 2
+_PER_ELEMENT = (
+    "energy_mean",
+    "energy_variance",
+    "force_scale",
+    "pressure_mean",
+    "pressure_scale",
+    "virial_scale",
+)
+_COLLECTIVE = (
+    "collective_variance",
+    "collective_pressure_variance",
+    "collective_virial_variance",
+)
 _UNITS = {
     "energy_mean": "eV",
     "energy_variance": "eV²",
-    "collective_variance": "eV²",
+    **dict.fromkeys(_COLLECTIVE, "eV²"),
     "force_scale": "eV/Å, RMS of the components; 0 if there is none",
-    "virial_scale": "eV; 0 if there is none",
+    "pressure_mean": "eV, of a third of the trace of the virial",
+    "pressure_scale": "eV, of a third of the trace of the virial; 0 if there is none",
+    "virial_scale": "eV, of the virial without its trace; 0 if there is none",
 }
 _FITTED_LAWS = ("independent", "collective")
 _WAY_OUT = "Write it again with `PESNormalization.to_json` or `tfpes stats --save`."
@@ -58,7 +72,7 @@ def write_statistics(
         "units": _UNITS,
         "options": dataclasses.asdict(options),
         "given": dict(given),
-        "collective_variance": float(statistics["collective_variance"]),
+        **{name: float(statistics[name]) for name in _COLLECTIVE},
         "elements": elements,
         "other_elements": others,
         "report": None if report is None else dict(report),
@@ -86,6 +100,8 @@ def read_statistics(
     content = _load(path)
     try:
         names = [field.name for field in dataclasses.fields(FitOptions)]
+        if content["version"] == 1:
+            content = _from_one_scale(content)
         options = FitOptions(**{name: content["options"][name] for name in names})
         names = [*_PER_ELEMENT, "collective_variance"]
         given = {name: content["given"][name] for name in names}
@@ -133,30 +149,56 @@ def _load(path: str | os.PathLike[str]) -> dict[str, Any]:
     return content
 
 
+def _from_one_scale(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a file of version 1 as one of version 2 with the same losses.
+
+    There, the loss was the mean over nine entries of ``W / √(Σ n_z τ_z²)``.
+    """
+
+    def changed(entry: dict[str, Any]) -> dict[str, Any]:
+        tau = _number(entry["virial_scale"], "virial_scale")
+        new = {"virial_scale": tau * 1.5**0.5, "pressure_scale": tau * 0.5**0.5}
+        return {**entry, **new, "pressure_mean": 0.0}
+
+    given = content["given"]
+    virial = given["virial_scale"] and {
+        symbol: _number(tau, "virial_scale") * 1.5**0.5
+        for symbol, tau in given["virial_scale"].items()
+    }
+    none = {"pressure_mean": None, "pressure_scale": None}
+    return {
+        **content,
+        **dict.fromkeys(_COLLECTIVE[1:], 0.0),
+        "elements": {key: changed(e) for key, e in content["elements"].items()},
+        "other_elements": changed(content["other_elements"]),
+        "given": {**given, **none, "virial_scale": virial},
+    }
+
+
 def _statistics(content: dict[str, Any]) -> dict[str, NDArray]:
     others, elements = content["other_elements"], content["elements"]
     unknown = sorted(set(elements) - set(SYMBOLS[1:]))
     if unknown:
         raise ValueError(f"unknown elements {', '.join(unknown)}")
-    kappa = _number(content["collective_variance"], "collective_variance")
-    statistics = {"collective_variance": np.array(kappa)}
+    statistics = {name: np.array(_number(content[name], name)) for name in _COLLECTIVE}
     for name in _PER_ELEMENT:
         values = np.full(NUMBER_OF_COLUMNS, _number(others[name], name))
         for symbol, entry in elements.items():
             values[SYMBOLS.index(symbol)] = _number(entry[name], f"{name} of {symbol}")
-        if name.startswith("energy"):
+        if name.startswith("energy") or name == "pressure_mean":
             values[0] = 0.0
         statistics[name] = values
     seen = np.zeros(NUMBER_OF_COLUMNS)
     for symbol, entry in elements.items():
         seen[SYMBOLS.index(symbol)] = bool(entry["known"])
-    for name in ("energy_variance", "force_scale", "virial_scale"):
+    for name in ("energy_variance", "force_scale", "pressure_scale", "virial_scale"):
         values = statistics[name][1:]
         # All of them are 0 where there are no statistics of that label.
         if (values < 0).any() or (values == 0).any() != (values == 0).all():
             raise ValueError(f"{name} is not positive")
-    if kappa < 0:
-        raise ValueError("collective_variance is negative")
+    for name in _COLLECTIVE:
+        if statistics[name] < 0:
+            raise ValueError(f"{name} is negative")
     return {**statistics, "seen": seen}
 
 

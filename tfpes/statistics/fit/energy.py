@@ -89,6 +89,30 @@ def fit_energy(
     return fit_robust(structures, fit, lambda rows: _fit(rows, options, known))
 
 
+def fit_spread(table: CompositionTable, options: FitOptions) -> EnergyFit:
+    """Estimate variances of a property of mean 0 from a table of its squares.
+
+    Raises:
+        ValueError: if a square is negative, or there is none.
+    """
+    rows = table.rows()
+    if not len(rows):
+        raise _empty(table)
+    if np.any(rows.lowest < 0):
+        raise ValueError(
+            "A spread is fitted to mean squares. Received: the value "
+            f"{rows.lowest.min()}. Update the table with `split_virial`."
+        )
+    nothing = np.full(NUMBER_OF_COLUMNS, np.nan)
+    known = _Known(np.zeros(NUMBER_OF_COLUMNS), nothing, None, nothing)
+    squares = dataclasses.replace(
+        rows,
+        mean=np.zeros(len(rows)),
+        squared_deviations=rows.weight * rows.mean,
+    )
+    return _fit(squares, options, known)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Known:
     """Statistics that are given, (119,): NaN, or None, where they are not."""

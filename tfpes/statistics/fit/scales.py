@@ -1,22 +1,20 @@
 """Scales of forces and virials."""
 
+import dataclasses
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tfpes.elements import NUMBER_OF_COLUMNS
-from tfpes.statistics.fit.design import Design
-from tfpes.statistics.fit.likelihood import Data, Problem
+from tfpes.statistics.fit.energy import fit_energy, fit_spread
 from tfpes.statistics.fit.options import FitOptions
-from tfpes.statistics.fit.results import ScaleFit
-from tfpes.statistics.fit.variance import FLOOR, solve_variance
+from tfpes.statistics.fit.results import EnergyFit, ScaleFit
+from tfpes.statistics.fit.variance import FLOOR
 from tfpes.statistics.tables.atoms import AtomicTable
 from tfpes.statistics.tables.compositions import CompositionTable
 
 _ZERO = 1e-6
 """Forces below this part of the pooled scale are zero by symmetry."""
-
-# xx, yy, zz, yz, xz, xy.
-_COMPONENTS = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
 
 
 def fit_forces(table: AtomicTable, options: FitOptions = FitOptions()) -> ScaleFit:
@@ -59,14 +57,16 @@ def fit_forces(table: AtomicTable, options: FitOptions = FitOptions()) -> ScaleF
     return ScaleFit(np.sqrt(square), seen, float(np.sqrt(pooled)), degenerate=False)
 
 
-def virial_mean_square(virial: ArrayLike) -> NDArray[np.float64]:
-    """Return the mean square of the six independent components, eV².
+def split_virial(virial: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    r"""Split virials, $W = p\,1 + D$ with $\mathrm{tr}\,D = 0$.
 
     Args:
         virial: symmetric, NaN where there is no label, shape (S, 3, 3).
 
     Returns:
-        Shape (S,), NaN where any component is.
+        The pressure $p = \mathrm{tr}\,W/3$, eV, and the mean square of the five
+        orthonormal components of the deviator, $\lVert D\rVert^2/5$, eV²; shape (S,),
+        NaN where any component is.
 
     Raises:
         ValueError: for a wrong shape.
@@ -77,49 +77,64 @@ def virial_mean_square(virial: ArrayLike) -> NDArray[np.float64]:
             "`virial` must have shape (structures, 3, 3). Received: shape "
             f"{tensor.shape}."
         )
-    return np.mean(tensor[:, _COMPONENTS[0], _COMPONENTS[1]] ** 2, axis=1)
+    pressure = np.trace(tensor, axis1=1, axis2=2) / 3
+    pressure = np.where(np.isnan(tensor).any(axis=(1, 2)), np.nan, pressure)
+    with np.errstate(invalid="ignore"):  # infinite ones are found by the tables
+        deviator = tensor - pressure[:, None, None] * np.eye(3)
+    return pressure, np.sum(deviator**2, axis=(1, 2)) / 5
 
 
-def fit_virial(table: CompositionTable, options: FitOptions = FitOptions()) -> ScaleFit:
-    r"""Estimate the scale of virial components of each element.
-
-    Each component has mean 0 and variance $n\cdot\tau^2$. With $q$ the mean square
-    of the six components of a structure, the same solver as for energies minimises
-    $\sum(\ln n\cdot\tau^2 + q/n\cdot\tau^2)$ with the same prior. One $\tau$ for all
-    components, because a rotation mixes them.
+@dataclasses.dataclass(frozen=True, eq=False)
+class VirialFit:
+    """Scales of virials: result of `fit_virial`.
 
     Args:
-        table: `virial_mean_square` by composition, eV².
-        options: whose `prior_strength` is ``nu0``, imaginary one-atom structures of
-            each element. Isolated atoms never count: their virial is 0 by symmetry.
+        pressure: of ``p``: mean, variance and collective variance.
+        deviator: of a component of ``D``, whose mean is 0.
+    """
 
-    Returns:
-        ``tau`` (eV), pooled for elements without virials; 1 and marked degenerate if
-        there are no virials, or all are zero.
+    pressure: EnergyFit
+    deviator: EnergyFit
+
+    @property
+    def seen(self) -> NDArray[np.bool_]:
+        """Elements with labels, shape (119,)."""
+        return self.pressure.seen
+
+    def weights(self) -> dict[str, NDArray[np.float64]]:
+        """Return what the layer keeps, by name."""
+        return {
+            "pressure_mean": self.pressure.mean,
+            "pressure_scale": np.sqrt(self.pressure.variance),
+            "collective_pressure_variance": np.array(self.pressure.collective_variance),
+            "virial_scale": np.sqrt(self.deviator.variance),
+            "collective_virial_variance": np.array(self.deviator.collective_variance),
+        }
+
+
+def fit_virial(
+    pressures: CompositionTable,
+    deviators: CompositionTable,
+    options: FitOptions = FitOptions(),
+) -> VirialFit:
+    r"""Estimate the scales of virials, $W = p\,1 + D$.
+
+    $$p \sim \mathrm{Normal}(n\cdot\pi,\; n\cdot\tau_p^2 + N^2\kappa_p^2),\qquad
+    D_k \sim \mathrm{Normal}(0,\; n\cdot\tau_d^2 + N^2\kappa_d^2)$$
+
+    for the five orthonormal components of $D$, which a rotation mixes. Strained cells
+    have far larger pressures than shears, so that one scale for both would make a
+    virial loss a pressure loss. Both are fitted as energies are, with the same options;
+    $D$ on the mean square of its components, as one observation of each structure.
+    Isolated atoms never count: their virial is 0 by symmetry.
+
+    Args:
+        pressures: `split_virial`, the first, by composition, eV.
+        deviators: the second, eV².
+        options: how to fit.
 
     Raises:
-        ValueError: if a mean square is negative.
+        ValueError: if there is no virial, or a mean square is negative.
     """
-    rows = table.rows()
-    if np.any(rows.lowest < 0):
-        raise ValueError(
-            "`fit_virial` takes a table of mean squares. Received: the value "
-            f"{rows.lowest.min()}. Update the table with `virial_mean_square`."
-        )
-    elements = rows.elements()
-    seen = np.isin(np.arange(NUMBER_OF_COLUMNS), elements)
-    weight, squared = rows.weight, rows.weight * rows.mean
-    pooled = float(np.sum(squared / rows.size) / weight.sum()) if len(rows) else 0.0
-    if not pooled > 0:
-        return ScaleFit(np.ones(NUMBER_OF_COLUMNS), seen, 1.0, degenerate=True)
-    number, zero = elements.size, np.zeros(len(rows))
-    design = Design(rows.composition[:, elements])
-    # The mean is known to be 0.
-    data = Data(design, np.zeros((number, 0)), weight, zero, squared / pooled, pooled)
-    problem = Problem(
-        data, np.eye(number), np.zeros(number), strength=options.prior_strength
-    )
-    solution = solve_variance(problem, np.ones(number), FLOOR)
-    variance = np.full(NUMBER_OF_COLUMNS, pooled)
-    variance[elements] = solution.point.unknowns * pooled
-    return ScaleFit(np.sqrt(variance), seen, float(np.sqrt(pooled)), degenerate=False)
+    options = dataclasses.replace(options, isolated_atoms="exclude")
+    return VirialFit(fit_energy(pressures, options), fit_spread(deviators, options))

@@ -8,6 +8,7 @@ import numpy as np
 
 from tfpes.elements import SYMBOLS, join_symbols
 from tfpes.statistics.fit.results import EnergyFit, ScaleFit
+from tfpes.statistics.fit.scales import VirialFit
 from tfpes.statistics.report.goodness import (
     SizeExponent,
     Standardized,
@@ -57,7 +58,7 @@ def make_report(
     forces: AtomicTable | None = None,
     force_fit: ScaleFit | None = None,
     virial: CompositionTable | None = None,
-    virial_fit: ScaleFit | None = None,
+    virial_fit: VirialFit | None = None,
 ) -> Report:
     """Report on the energies, and on forces and virials if given.
 
@@ -66,8 +67,8 @@ def make_report(
         fit: to that table.
         forces: table of forces.
         force_fit: to that table.
-        virial: table of the mean squares of virials.
-        virial_fit: to that table.
+        virial: table of the pressures.
+        virial_fit: scales of virials.
     """
     rows = table.rows(isolated=fit.part)
     moments = standardized(rows, fit)
@@ -100,7 +101,7 @@ def make_report(
         for z in np.flatnonzero(fit.seen)
     }
     if forces is not None and force_fit is not None:
-        warnings += scale_warnings("forces", force_fit)
+        warnings += scale_warnings("forces", force_fit.degenerate, "force")
         content["forces"] = {
             "atoms": int(forces.atoms[1:].sum()),
             "missing": int(forces.missing[1:].sum()),
@@ -111,14 +112,27 @@ def make_report(
         }
         _add(elements, "force_scale", force_fit)
     if virial is not None and virial_fit is not None:
-        warnings += scale_warnings("virials", virial_fit)
+        parts = {"pressure": virial_fit.pressure, "virial": virial_fit.deviator}
+        for name, part in parts.items():
+            shown = "pressures" if name == "pressure" else "shears"
+            warnings += scale_warnings(f"{shown} of virials", part.degenerate, name)
+            for z in np.flatnonzero(part.seen):
+                scale = float(np.sqrt(part.variance[z]))
+                elements.setdefault(SYMBOLS[z], {})[f"{name}_scale"] = scale
         content["virial"] = {
             "structures": virial.structures,
             "missing": virial.counts_seen["missing"],
-            "scale": virial_fit.pooled_scale,
-            "degenerate": virial_fit.degenerate,
+            **{
+                name: {
+                    "scale": float(np.sqrt(part.pooled_variance)),
+                    "collective_deviation": float(np.sqrt(part.collective_variance)),
+                    "degenerate": part.degenerate,
+                }
+                for name, part in zip(
+                    ("pressure", "shear"), parts.values(), strict=True
+                )
+            },
         }
-        _add(elements, "virial_scale", virial_fit)
     content["elements"] = dict(
         sorted(elements.items(), key=lambda item: SYMBOLS.index(item[0]))
     )

@@ -16,6 +16,7 @@ _COLUMNS = {
     "energy_mean": ("mu [eV]", ".6g"),
     "energy_deviation": ("sigma [eV]", ".4g"),
     "force_scale": ("eta [eV/Å]", ".4g"),
+    "pressure_scale": ("tau_p [eV]", ".4g"),
     "virial_scale": ("tau [eV]", ".4g"),
 }
 
@@ -72,10 +73,22 @@ def _data(content: dict[str, Any]) -> dict[str, str]:
     if "virial" in content:
         virial = content["virial"]
         pairs["virials"] = (
-            f"{virial['structures']} structures, {virial['missing']} without; "
-            f"scale of one atom {virial['scale']:.4g} eV"
+            f"{virial['structures']} structures, {virial['missing']} without; scale "
+            f"of one atom: {_parts(virial)}"
         )
     return pairs
+
+
+def _parts(virial: dict[str, Any]) -> str:
+    if "pressure" not in virial:  # version 1 had one scale for both
+        return f"{virial['scale']:.4g} eV"
+    texts = []
+    for name in ("pressure", "shear"):
+        part = virial[name]
+        kappa = part["collective_deviation"]
+        text = f"{name} {part['scale']:.4g} eV"
+        texts.append(text + f" (collective {kappa:.4g} eV)" * bool(kappa))
+    return ", ".join(texts)
 
 
 def _fit(fit: dict[str, Any]) -> dict[str, str]:

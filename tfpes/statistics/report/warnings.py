@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 
 from tfpes.elements import SYMBOLS, join_symbols
-from tfpes.statistics.fit.results import EnergyFit, ScaleFit, asks_for_kappa
+from tfpes.statistics.fit.results import EnergyFit, asks_for_kappa
 from tfpes.statistics.report.goodness import SizeExponent, Standardized
 from tfpes.statistics.tables.rows import Rows
 
@@ -153,12 +153,12 @@ def _shape_warnings(
     return found
 
 
-def scale_warnings(name: str, fit: ScaleFit) -> list[str]:
-    """Return the warnings about forces or virials."""
-    if not fit.degenerate:
+def scale_warnings(name: str, degenerate: bool, scale: str) -> list[str]:
+    """Return the warnings about forces or virials, whose scale has a name."""
+    if not degenerate:
         return []
     return [
         f"There are no labels for the {name}, or all are 0: their scale was set to 1. "
         f"A loss on the {name} is then not standardized. Leave that loss out, or pass "
-        f"`{'force' if name == 'forces' else 'virial'}_scale`."
+        f"`{scale}_scale`."
     ]
