@@ -57,8 +57,7 @@ class PESNormalization(Standardization):
         size_law: ``"independent"`` (κ = 0), ``"collective"`` (κ is fitted) or
             ``"auto"`` (κ where the data clearly ask for it).
         per_element: False for one variance of all elements.
-        prior_strength: imaginary structures of each element that hold its variance, and
-            its force scale, near the common one.
+        prior_strength: imaginary structures of each element at the common scales.
         robust: pull outliers in to 2.5 standard deviations.
         isolated_atoms: ``"exclude"`` or ``"include"`` single atoms without neighbours,
             whose energies are no draws from the distribution of the others.
