@@ -75,7 +75,9 @@ def test_metadata(trained, alone):
         for name, one in (
             ("collective_variance", True), ("energy_mean", False),
             ("energy_variance", False), ("force_scale", False),
-            ("virial_scale", False), ("seen", False),
+            ("pressure_mean", False), ("pressure_scale", False),
+            ("collective_pressure_variance", True), ("virial_scale", False),
+            ("collective_virial_variance", True), ("seen", False),
         )
     }  # fmt: skip
     expected = statistics | {
