@@ -260,6 +260,10 @@ def test_bad_options(refuse, data, tmp_path, monkeypatch, arguments, text):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_wrong_metric_is_refused_before_data_are_read(refuse):
+    refuse(["train", "missing.xyz", "--metric", "hubr"], "`metric` must be one of")
+
+
 def test_errors_can_be_traced(data):
     arguments = ["train", str(data), "--cutoff", "0", "--traceback"]
     result = CliRunner().invoke(app, arguments)

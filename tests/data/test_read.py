@@ -219,6 +219,12 @@ def test_a_file_goes_before_an_embedded_set_of_its_name(source, tmp_path, monkey
     assert len(read_or_load(source, 3.0, verbose=False)) == 2
 
 
+def test_an_embedded_set_has_names_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="`forces_key` 'REF_f' for 'alloys'"):
+        read_or_load("alloys", 3.0, energy_key="energy", forces_key="REF_f")
+
+
 # -- errors -------------------------------------------------------------------------
 
 

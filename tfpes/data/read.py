@@ -149,11 +149,21 @@ def read_or_load(
         cutoff: radius of the neighbour lists, Å.
         verbose: show a progress bar.
         **keys: names of labels in files, as for :func:`read`.
+
+    Raises:
+        ValueError: for what :func:`read` refuses, and other names of labels than those
+            of an embedded data set.
     """
     name: Any = source
     if isinstance(source, list | tuple) and len(source) == 1:
         (name,) = source
     if isinstance(name, str) and name in EMBEDDED and not pathlib.Path(name).exists():
+        for key, label in keys.items():
+            if label != key.removesuffix("_key"):
+                raise ValueError(
+                    "The labels of an embedded data set have names of their own. "
+                    f"Received: `{key}` {label!r} for {name!r}. Leave it out."
+                )
         return load(name, cutoff, verbose=verbose)
     return read(source, cutoff, verbose=verbose, **keys)
 

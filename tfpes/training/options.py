@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfpes.finetuning import BASELINES
+from tfpes.losses.elementwise import resolve
 
 DEFAULT_MINUTES = 2.0
 _FROM_THE_MODEL = ("cutoff", "network", "channels", "blocks", "stats")
@@ -71,6 +72,7 @@ def check(options: Options) -> None:
             for name in ("cutoff", "batch_size", "learning_rate", "channels", "blocks")
         }
     )
+    resolve(options.metric, delta=1.0)
     for name in ("energy_weight", "forces_weight"):
         if not getattr(options, name) >= 0:
             raise ValueError(
