@@ -103,13 +103,15 @@ class AtomicTable:
         number = _checked_numbers(number)
         # By components: whole columns are converted and squared in a third of the time.
         component = np.array(force.T, np.float64, order="C")
-        square = (component * component).sum(axis=0)
+        squared = component * component
+        square = squared.sum(axis=0)
         _check_finite(component, square)
         used = number > 0 if weight is None else (number > 0) & (weight > 0)
         if not used.all():
             number, component, square = number[used], component[:, used], square[used]
             weight, index = None if weight is None else weight[used], index[used]
-        near = np.flatnonzero(np.abs(component) < _MAGNITUDES[_SMALL])
+            squared = squared[:, used]
+        near = np.flatnonzero(squared < np.square(_MAGNITUDES[_SMALL], dtype=float))
         atom = near % max(number.size, 1)
         labels = None
         if np.isnan(square).any():
@@ -121,11 +123,13 @@ class AtomicTable:
         self.atoms += labelled
         self.missing += atoms - labelled
         # The atoms of one element in one structure are one observation.
-        group = index * NUMBER_OF_COLUMNS + number
+        elements = np.flatnonzero(atoms)
+        place = np.cumsum(atoms > 0) - 1  # of each element among these
+        group = index * elements.size + place[number]
         of_group = 3.0 * np.bincount(group) if labels is None else _count(group, labels)
         held = np.flatnonzero(of_group)
         of_group, squares = of_group[held], _count(group, square)[held]
-        element = held % NUMBER_OF_COLUMNS
+        element = elements[held % max(elements.size, 1)]
         if weight is None:
             weighted, of_small = of_group, None
             self.squares += _count(element, squares)
