@@ -1,8 +1,12 @@
-"""What the command tells TensorFlow, which reads it when it is loaded."""
+"""What the command says without TensorFlow, and tells TensorFlow."""
 
 import os
+import subprocess
+import sys
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
 import tfpes.cli
 import tfpes_command
@@ -21,18 +25,74 @@ def settings(monkeypatch, tmp_path):
     """Return the settings that the app sees, for those that the user has made."""
 
     def run(**given):
+        # TensorFlow itself has been loaded.
         for name in NAMES:
             monkeypatch.setenv(name, "")  # restored, whatever happens to it
             monkeypatch.delenv(name)
         monkeypatch.setenv("TFPES_CACHE", str(tmp_path))
         for name, value in given.items():
             monkeypatch.setenv(name, value)
-        seen = {}
-        monkeypatch.setattr(tfpes.cli, "app", lambda: seen.update(os.environ))
-        tfpes_command.main()
-        return [seen.get(name) for name in NAMES]
+        tfpes_command.load_tensorflow()
+        return [os.environ.get(name) for name in NAMES]
 
     return run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--help"], "Train a potential on energies and forces"),
+        (["-h"], "--install-completion"),
+        (["--version"], f"tfpes {tfpes.__version__}"),
+        (["tain"], "Did you mean 'train'?"),
+    ],
+)
+def test_without_tensorflow(monkeypatch, arguments, text):
+    monkeypatch.setattr(tfpes_command, "load_tensorflow", None)
+    assert text in CliRunner().invoke(tfpes_command.app, arguments).output
+
+
+def test_help_loads_nothing():
+    """Neither the package nor what takes longest; 0.2 s on one core of 2026."""
+    program = (
+        "import sys, tfpes_command\n"
+        "try:\n tfpes_command.app(['--help'])\n"
+        "except SystemExit:\n"
+        " print({'tfpes', 'tensorflow', 'keras', 'ase', 'numpy'} & {*sys.modules})"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("set()\n")
+
+
+def test_list_is_that_of_the_commands():
+    """The list is written twice, so that it can be read without TensorFlow."""
+    commands = typer.main.get_command(tfpes.cli.app).commands
+    first = {name: c.help.partition("\n\n")[0] for name, c in commands.items()}
+    assert {k: " ".join(v.split()) for k, v in first.items()} == tfpes_command.SUMMARIES
+
+
+def test_module_is_the_command_without_a_log(tmp_path):
+    """Lines that TensorFlow writes whatever its level would come before our first."""
+    environment = {k: v for k, v in os.environ.items() if k not in NAMES}
+    environment |= {"TFPES_CACHE": "", "COLUMNS": "80"}
+    done = subprocess.run(
+        [sys.executable, "-m", "tfpes", "stats", "alloy"],
+        capture_output=True, text=True, check=False, env=environment, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert (
+        " ".join(done.stderr.split())
+        == "Error: `read` needs a file that exists. Received: 'alloy'. Did you mean "
+        "the data set 'alloys'?"
+    )
+
+
+def test_errors_are_seen_again(capfd):
+    with tfpes_command._without_stderr():
+        os.write(2, b"lost")
+    os.write(2, b"kept")
+    assert capfd.readouterr().err == "kept"
 
 
 def test_settings(settings, tmp_path):

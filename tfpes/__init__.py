@@ -3,6 +3,7 @@
 import importlib.metadata
 import importlib.util
 import os
+import sys
 
 __version__ = importlib.metadata.version("tfpes")
 
@@ -19,6 +20,12 @@ __all__ = [
     "statistics",
     "targets",
 ]
+
+if sys.orig_argv[1:3] == ["-m", "tfpes"]:
+    # The command: this package is imported before its `__main__`.
+    from tfpes_command import load_tensorflow
+
+    load_tensorflow()
 
 from tfpes import statistics
 

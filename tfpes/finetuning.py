@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -12,7 +13,8 @@ from tfpes.inference.loading import load_keras
 from tfpes.models import Potential
 from tfpes.statistics import CompositionTable, FitOptions, fit_energy
 
-BASELINES = ("refit", "keep", "adapt")
+Baseline = Literal["refit", "keep", "adapt"]
+BASELINES = get_args(Baseline)
 """What can be done about the statistics: see :func:`prepare`."""
 
 

@@ -177,7 +177,6 @@ def test_bad_start(refuse, model, tmp_path):
 @pytest.mark.parametrize(
     ("option", "text"),
     [
-        (["--ensemble", "nph"], "must be one of nve, nvt, npt. Received: 'nph'"),
         (["--temperature", 0], "`--temperature` must be positive"),
         (["--time-step", -1], "`--time-step` must be positive"),
         (["--time-step", "nan"], "`--time-step` must be positive"),

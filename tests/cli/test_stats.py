@@ -104,7 +104,6 @@ def test_nothing_is_overwritten(run, refuse, data, stats, tmp_path):
     ("arguments", "text"),
     [
         (["--cutoff", "0"], "`--cutoff` must be positive"),
-        (["--size-law", "sqrt"], "`size_law` must be one of"),
         (["--energy-key", "dft"], "'dft', under which none of"),
     ],
 )

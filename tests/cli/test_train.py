@@ -244,11 +244,8 @@ def test_interrupt_keeps_what_was_learned(
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--metric", "rmse"], "`metric` must be one of"),
-        (["--network", "mlp"], "`--network` must be one of schnet, painn. Received"),
         (["--epochs", "1", "--minutes", "1"], "Received: both"),
         (["--cutoff", "-1"], "`--cutoff` must be positive"),
-        (["--size-law", "sqrt"], "`size_law`"),
         (["--forces-weight", "-1"], "must not be negative"),
         (["--minutes", "0"], "positive"),
         (["--valid", "absent.xyz"], "needs a file that exists"),
@@ -260,8 +257,27 @@ def test_bad_options(refuse, data, tmp_path, monkeypatch, arguments, text):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_wrong_metric_is_refused_before_data_are_read(refuse):
-    refuse(["train", "missing.xyz", "--metric", "hubr"], "`metric` must be one of")
+@pytest.mark.parametrize("command", ["train", "stats", "md", "diagnose"])
+def test_help_tells_every_default(run, command):
+    """Rich takes square brackets in a text for a style, and leaves them out."""
+    text = " ".join(run(command, "--help").output.replace("│", " ").split())
+    for default in {
+        "train": ("a new one in runs/", "default: (2)"),
+        "diagnose": ("DATA-diagnosis.html",),
+    }.get(command, ("a new one in runs/",)):
+        assert default in text
+
+
+@pytest.mark.parametrize(
+    "option", ["--metric", "--network", "--size-law", "--from x --baseline"]
+)
+def test_a_wrong_word_is_refused_before_data_are_read(run, option):
+    result = run("train", "missing.xyz", *option.split(), "hubr", code=2)
+    assert "'hubr' is not one of" in result.stderr
+
+
+def test_a_name_that_is_nearly_that_of_a_set(refuse):
+    refuse(["train", "molecule"], "Did you mean the data set 'molecules'?")
 
 
 def test_errors_can_be_traced(data):

@@ -1,5 +1,7 @@
 """The command ``tfpes``: one module for each subcommand."""
 
+from collections.abc import Callable
+
 import typer
 
 from tfpes.cli.diagnose import diagnose_command
@@ -21,15 +23,15 @@ __all__ = [
     "train_command",
 ]
 
-app = typer.Typer(
-    help="Train potential energy surfaces with standardized losses.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-app.command("train", cls=Command)(train_command)
-app.command("stats", cls=Command)(stats_command)
-app.command("predict", cls=Command)(predict_command)
-app.command("md", cls=Command)(md_command)
-app.command("evaluate", cls=Command)(evaluate_command)
-app.command("diagnose", cls=Command)(diagnose_command)
+# The command of the terminal, `tfpes_command`, lists these before it loads them.
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "train": train_command,
+    "stats": stats_command,
+    "predict": predict_command,
+    "md": md_command,
+    "evaluate": evaluate_command,
+    "diagnose": diagnose_command,
+}
+for _name, _command in _COMMANDS.items():
+    app.command(_name, cls=Command)(_command)

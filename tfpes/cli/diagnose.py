@@ -38,7 +38,8 @@ def diagnose_command(
         of_output(
             "--output",
             "-o",
-            help="Page to write, *.html.  [default: DATA-diagnosis.html]",
+            help="Page to write, *.html.",
+            show_default="DATA-diagnosis.html",
         ),
     ] = None,
     overwrite: options.Overwrite = False,

@@ -3,7 +3,7 @@
 import math
 import pathlib
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import typer
@@ -23,7 +23,7 @@ from tfpes.inference import Calculator
 from tfpes.terminal import PlainConsole
 from tfpes.training.options import require_positive
 
-_ENSEMBLES = ("nve", "nvt", "npt")
+_Ensemble = Literal["nve", "nvt", "npt"]
 
 
 def md_command(
@@ -35,7 +35,7 @@ def md_command(
             "it are used."
         ),
     ],
-    ensemble: Annotated[str, typer.Option(help=f"{', '.join(_ENSEMBLES)}.")] = "nve",
+    ensemble: Annotated[_Ensemble, typer.Option(help="What is held fixed.")] = "nve",
     temperature: Annotated[
         float, typer.Option(help="Of the thermostat and of drawn velocities, K.")
     ] = 300.0,
@@ -56,11 +56,6 @@ def md_command(
     traceback: options.Traceback = False,
 ) -> None:
     """Run molecular dynamics with a potential."""
-    if ensemble not in _ENSEMBLES:
-        raise ValueError(
-            f"`--ensemble` must be one of {', '.join(_ENSEMBLES)}. Received: "
-            f"{ensemble!r}."
-        )
     require_positive(
         temperature=temperature, time_step=time_step, steps=steps, interval=interval
     )

@@ -8,6 +8,7 @@ import typer
 from rich.text import Text
 from typer.core import TyperCommand
 
+from tfpes.statistics.fit import options as fit_options
 from tfpes.terminal import PlainConsole, printable
 
 # Options by the panel of the help that shows them.
@@ -39,15 +40,16 @@ StressKey = Annotated[str, of_data(help="Name of the stress, eV/Å³; likewise."
 VirialKey = Annotated[str, of_data(help="Name of the virial, eV; likewise.")]
 BatchSize = Annotated[int, of_data(min=1, help="Structures in a batch.")]
 SizeLaw = Annotated[
-    str,
-    of_statistics(help="independent, collective or auto (see the statistics page)."),
+    fit_options.SizeLaw,
+    of_statistics(help="How the spread grows with size (see the statistics page)."),
 ]
 Output = Annotated[
     str | None,
     of_output(
         "--output",
         "-o",
-        help="Folder of the results.  [default: a new one in runs/]",
+        help="Folder of the results.",
+        show_default="a new one in runs/",
     ),
 ]
 Overwrite = Annotated[bool, of_output("--overwrite", help="Replace results.")]

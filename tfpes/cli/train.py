@@ -4,12 +4,13 @@ from typing import Annotated, Any
 
 import typer
 
+from tfpes import finetuning
 from tfpes.cli import options
 from tfpes.cli.options import of_data, of_fit, of_statistics
-from tfpes.losses.elementwise import NAMES
+from tfpes.losses import elementwise
 from tfpes.terminal import PlainConsole
 from tfpes.training import DEFAULT_MINUTES, Options, resume, train
-from tfpes.training.options import check_given
+from tfpes.training.options import Network, check_given
 
 
 def train_command(
@@ -38,13 +39,13 @@ def train_command(
     epochs: Annotated[int | None, of_fit(min=1, help="Epochs.")] = None,
     minutes: Annotated[
         float | None,
-        of_fit(help=f"Time, instead of epochs.  [default: {DEFAULT_MINUTES:g}]"),
+        of_fit(help="Time, instead of epochs.", show_default=f"{DEFAULT_MINUTES:g}"),
     ] = None,
     batch_size: Annotated[
         int, of_fit(help="Structures in a batch.")
     ] = Options.batch_size,
     metric: Annotated[
-        str, of_fit(help=f"Metric of the losses: {', '.join(NAMES)}.")
+        elementwise.Name, of_fit(help="Metric of the losses.")
     ] = Options.metric,
     energy_weight: Annotated[
         float, of_fit(help="Weight of the energy loss.")
@@ -55,7 +56,7 @@ def train_command(
     learning_rate: Annotated[
         float, of_fit(help="Largest learning rate.")
     ] = Options.learning_rate,
-    network: Annotated[str, of_fit(help="Network: schnet or painn.")] = Options.network,
+    network: Annotated[Network, of_fit(help="Kind of network.")] = Options.network,
     channels: Annotated[int, of_fit(help="Features per atom.")] = Options.channels,
     blocks: Annotated[int, of_fit(help="Interaction blocks.")] = Options.blocks,
     tf32: Annotated[
@@ -75,7 +76,7 @@ def train_command(
         ),
     ] = None,
     baseline: Annotated[
-        str,
+        finetuning.Baseline,
         of_fit(
             help="With --from: 'refit' the mean energies to DATA, 'keep' all "
             "statistics, or 'adapt' all anew."

@@ -1,6 +1,7 @@
 """Files of structures, and ASE objects, one structure after the other."""
 
 import collections
+import difflib
 import itertools
 import pathlib
 import re
@@ -9,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from ase import Atoms
 from ase.io import iread
 from ase.io.formats import UnknownFileTypeError, filetype, open_with_compression
+
+from tfpes.data.embedded import EMBEDDED
 
 Source = str | pathlib.Path | Iterable[str | pathlib.Path] | Iterable[Atoms]
 
@@ -43,8 +46,10 @@ def iterate(source: Source) -> Iterator[tuple[str, Atoms]]:
 
 def _iterate_file(path: pathlib.Path) -> Iterator[tuple[str, Atoms]]:
     if not path.is_file():
+        near = difflib.get_close_matches(str(path), EMBEDDED, n=1)
+        hint = f"Did you mean the data set '{near[0]}'?" if near else "Check the path."
         raise FileNotFoundError(
-            f"`read` needs a file that exists. Received: {str(path)!r}. Check the path."
+            f"`read` needs a file that exists. Received: {str(path)!r}. {hint}"
         )
     if not path.stat().st_size:
         raise ValueError(

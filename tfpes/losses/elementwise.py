@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Literal, get_args
 
 import tensorflow as tf
 
@@ -38,7 +39,9 @@ def _l2(true: Tensor, pred: Tensor) -> Tensor:
     return tf.where(zero, square, tf.sqrt(tf.where(zero, tf.ones_like(square), square)))
 
 
-NAMES = ("mse", "mae", "huber", "log_cosh")
+Name = Literal["mse", "mae", "huber", "log_cosh"]
+"""Of a metric for energies as well as for vectors."""
+_NAMES = get_args(Name)
 
 
 def resolve(metric: str | Metric, delta: float, vectors: bool = False) -> Metric:
@@ -69,7 +72,7 @@ def resolve(metric: str | Metric, delta: float, vectors: bool = False) -> Metric
         "log_cosh": _log_cosh,
         "l2": _l2,
     }
-    names = (*NAMES, "l2") if vectors else NAMES
+    names = (*_NAMES, "l2") if vectors else _NAMES
     if metric not in names:
         hint = " Of single numbers, 'l2' is 'mae'." if metric == "l2" else ""
         raise ValueError(

@@ -3,12 +3,14 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
-from tfpes.finetuning import BASELINES
-from tfpes.losses.elementwise import resolve
+from tfpes.finetuning import BASELINES, Baseline
+from tfpes.losses import elementwise
+from tfpes.statistics.fit.options import SizeLaw
 
 DEFAULT_MINUTES = 2.0
+Network = Literal["schnet", "painn"]
 _FROM_THE_MODEL = ("cutoff", "network", "channels", "blocks", "stats")
 
 
@@ -24,22 +26,22 @@ class Options:
     forces_key: str = "forces"
     stress_key: str = "stress"
     virial_key: str = "virial"
-    size_law: str = "auto"
+    size_law: SizeLaw = "auto"
     stats: str | None = None
     epochs: int | None = None
     minutes: float | None = None
     batch_size: int = 8
-    metric: str = "mse"
+    metric: elementwise.Name = "mse"
     energy_weight: float = 1.0
     forces_weight: float = 1.0
     learning_rate: float = 4e-3
-    network: str = "schnet"
+    network: Network = "schnet"
     channels: int = 32
     blocks: int = 2
     tf32: bool = False
     seed: int = 0
     start: str | None = None
-    baseline: str = "refit"
+    baseline: Baseline = "refit"
     output: str | None = None
     overwrite: bool = False
 
@@ -72,7 +74,7 @@ def check(options: Options) -> None:
             for name in ("cutoff", "batch_size", "learning_rate", "channels", "blocks")
         }
     )
-    resolve(options.metric, delta=1.0)
+    elementwise.resolve(options.metric, delta=1.0)
     for name in ("energy_weight", "forces_weight"):
         if not getattr(options, name) >= 0:
             raise ValueError(

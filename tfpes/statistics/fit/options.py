@@ -4,8 +4,10 @@ import dataclasses
 import difflib
 import math
 import numbers
+from typing import Literal, get_args
 
-_SIZE_LAWS = ("independent", "collective", "auto")
+SizeLaw = Literal["independent", "collective", "auto"]
+_SIZE_LAWS = get_args(SizeLaw)
 _ISOLATED_ATOMS = ("exclude", "include")
 
 
