@@ -10,7 +10,6 @@ import pathlib
 import platform
 import sys
 from collections.abc import Iterator
-from importlib import metadata
 from typing import Annotated, Any
 
 import typer
@@ -54,6 +53,8 @@ app = typer.Typer(
 
 def _show_version(value: bool) -> None:
     if value:
+        from importlib import metadata
+
         print(f"tfpes {metadata.version('tfpes')}")
         raise typer.Exit
 
@@ -134,6 +135,8 @@ def cache_folder() -> pathlib.Path | None:
     It is ``TFPES_CACHE``, which may be empty to do without, or one in the user's cache.
     Programs hold only for the processor and the version that they were made with.
     """
+    from importlib import metadata
+
     given = os.environ.get("TFPES_CACHE")
     if given == "":
         return None

@@ -229,7 +229,7 @@ def test_faces_offer_what_is_theirs(package):
     imported = {
         what or module.rpartition(".")[2]
         for module, what in IMPORTS[package]
-        if module.startswith("tfpes")
+        if module.split(".")[0] == FACE
     }
     assert imported <= set(offered)
 

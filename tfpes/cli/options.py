@@ -41,7 +41,10 @@ VirialKey = Annotated[str, of_data(help="Name of the virial, eV; likewise.")]
 BatchSize = Annotated[int, of_data(min=1, help="Structures in a batch.")]
 SizeLaw = Annotated[
     fit_options.SizeLaw,
-    of_statistics(help="How the spread grows with size (see the statistics page)."),
+    of_statistics(
+        metavar="LAW",
+        help="How the spread grows with size: independent, collective or auto.",
+    ),
 ]
 Output = Annotated[
     str | None,
