@@ -16,6 +16,7 @@ from tfpes.statistics.fit.likelihood import (
     curvature,
     evaluate,
     gradient,
+    hessian,
     information,
 )
 from tfpes.statistics.fit.variance import FLOOR
@@ -121,12 +122,47 @@ def test_derivatives(fill, simulate, collective, restricted):
 
     second = scipy.optimize.approx_fprime(x, fixed_slope, 1e-8)
     np.testing.assert_allclose(curvature(problem, point), second, rtol=1e-5)
+    whole = scipy.optimize.approx_fprime(
+        x, lambda x: gradient(problem, evaluate(problem, x)), 1e-8
+    )
+    np.testing.assert_allclose(hessian(problem, point), whole, rtol=1e-4, atol=1e-4)
+    assert np.abs(whole - second).max() > 1.0  # the test can fail
     # What the law expects: residuals are then those of the freedom left.
     usual = dataclasses.replace(point, squared=point.freedom * point.variance)
     data_part = dataclasses.replace(problem, strength=0)
     np.testing.assert_allclose(
         information(data_part, point), curvature(data_part, usual), rtol=1e-12
     )
+
+
+@pytest.mark.parametrize("collective", [False, True])
+def test_standard_errors(fill, simulate, collective):
+    """They are those of the numerical curvature of the objective, written densely."""
+    composition, energies, _ = simulate(
+        np.random.default_rng(8), 200, 3, kappa=0.2 * collective
+    )
+    law = "collective" if collective else "independent"
+    fit = fit_energy(fill(composition, energies), FitOptions(size_law=law))
+    found = fit.laws[law]
+    centre = pooled_variance(composition, energies)
+    function = restricted_objective(composition, energies, 10, centre, collective)
+    unknowns = np.append(found.variance, [found.collective_variance] * collective)
+
+    def objective(x):
+        return function(np.append(np.log(x[:3]), x[3:]))
+
+    def differences(function, x):
+        steps = np.diag(1e-4 * unknowns)
+        changes = [(function(x + h) - function(x - h)) / (2 * h.sum()) for h in steps]
+        return np.array(changes)
+
+    second = differences(lambda x: differences(objective, x), unknowns)
+    errors = np.sqrt(np.diag(2 * np.linalg.inv(second)))
+    np.testing.assert_allclose(found.variance_error, errors[:3], rtol=1e-3)
+    if collective:
+        assert found.collective_error == pytest.approx(errors[3], rel=1e-3)
+    deviation = np.sqrt(found.variance + errors[:3]) - np.sqrt(found.variance)
+    np.testing.assert_allclose(fit.deviation_error[fit.seen], deviation, rtol=1e-3)
 
 
 @pytest.mark.parametrize("law", ["independent", "collective"])

@@ -105,7 +105,7 @@ def test_dict_is_json_and_apart(table):
 
 def test_text(table):
     text = str(whole_report(table))
-    assert max(map(len, text.splitlines())) <= 88
+    assert max(map(len, text.splitlines())) <= 80
     for part in (
         "399 used of 400 (1 without energy",
         "rank                        3 of 3 elements",
@@ -113,7 +113,8 @@ def test_text(table):
         "log-likelihood collective",
         "size exponent p",
         "kurtosis",
-        "mu [eV]  sigma [eV]  eta [eV/Å]  tau_p [eV]  tau [eV]",
+        "Structures of all sizes count about alike",
+        "sigma      ±    eta  tau_p    tau",
     ):
         assert part in " ".join(text.split("\n")) or part in text
 

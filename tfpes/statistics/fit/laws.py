@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from tfpes.statistics.fit.likelihood import Data, Problem, information
+from tfpes.statistics.fit.likelihood import Data, Point, Problem, hessian
 from tfpes.statistics.fit.options import FitOptions
 from tfpes.statistics.fit.results import LawFit
 from tfpes.statistics.fit.variance import FLOOR, Solution, solve_variance
@@ -75,16 +75,14 @@ def fit_law(
         solution = _each_its_own(problem, free, pooled, rest, floor, nested)
         converged &= solution.converged
     point = solution.point
-    error = float("nan")
-    if collective:
-        # Half the curvature of the deviance is the information.
-        inverse = np.linalg.pinv(information(problem, point), hermitian=True)
-        error = float(np.sqrt(2 * inverse[-1, -1]))
+    error = _errors(problem, point, floor) * unit
+    own = error[: problem.groups.shape[1]]
     fit = LawFit(
         variance=np.where(free, problem.element_variance(point.unknowns) * unit, given),
         pooled_variance=float(pooled * unit),
         collective_variance=problem.kappa_of(point.unknowns) * unit,
-        collective_error=error * unit,
+        variance_error=np.where(free, problem.groups @ own, 0.0),
+        collective_error=float(error[-1]) if collective else 0.0,
         log_likelihood=data.log_likelihood(point.deviance),
         pooled_log_likelihood=with_one,
         objective=point.objective,
@@ -92,6 +90,22 @@ def fit_law(
         converged=converged,
     )
     return fit, point.mean.coefficient * np.sqrt(unit)
+
+
+def _errors(problem: Problem, point: Point, floor: float) -> NDArray[np.float64]:
+    """Return standard errors of the unknowns; 0 for those at their bound."""
+    bound = np.full(point.unknowns.size, floor)
+    if problem.collective:
+        bound[-1] = 0.0
+    inside = np.flatnonzero(point.unknowns > bound * (1 + 1e-9))
+    errors = np.zeros(bound.size)
+    if not inside.size:
+        return errors
+    # Half the curvature of the objective is the information.
+    inner = hessian(problem, point)[np.ix_(inside, inside)]
+    variance = 2 * np.diag(np.linalg.pinv(inner, hermitian=True))
+    errors[inside] = np.sqrt(np.maximum(variance, 0.0))
+    return errors
 
 
 def _each_its_own(

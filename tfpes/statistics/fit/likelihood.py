@@ -126,6 +126,13 @@ class Problem:
         last = self.project(values * by_kappa)
         return np.block([[free, last[:-1, None]], [last]])
 
+    def derivative(self) -> NDArray[np.float64]:
+        """Return ``D`` of the rows alone, shape (U, p or p + 1)."""
+        free = self.data.design.matrix @ self.groups
+        if not self.collective:
+            return free
+        return np.column_stack([free, self.data.size**2])
+
     @property
     def _imaginary(self) -> int:
         return self.groups.shape[1] if self.strength else 0
@@ -197,3 +204,33 @@ def curvature(problem: Problem, point: Point) -> NDArray[np.float64]:
     """Return the second derivative with mean and leverages held fixed."""
     s = point.variance
     return problem.project_matrix((2 * point.squared / s - point.freedom) / s**2)
+
+
+def hessian(problem: Problem, point: Point) -> NDArray[np.float64]:
+    r"""Return the whole second derivative of the objective by the unknowns.
+
+    With $G = \sum_c w_c n_c n_c^T$, $w = k/s^2$, mean and leverages follow the
+    variances by $\partial\mu = -G^{-1} n_d\, w_d r_d/s_d^2$ and $\partial h_c = w_c
+    w_d (n_c^T G^{-1} n_d)^2/s_d^2 - \delta_{cd} h_c/s_c^2$. With the residuals $r$, the
+    derivative $D$ of $s^2$, $B = \sum_c n_c D_c^T w_c r_c/s_c^2$ and $M_i = \sum_c
+    n_c n_c^T D_{ci} w_c/s_c^2$ the second derivative is
+
+    $$\sum_c D_c D_c^T\,\frac{2R_c/s_c^2 - k_c + 2h_c}{s_c^4}
+    - 2B^T G^{-1} B - \operatorname{tr}(M_i G^{-1} M_j G^{-1}).$$
+    """
+    data, mean, s = problem.data, point.mean, point.variance
+    rows = s[: data.weight.size]
+    weight = data.weight / rows**2
+    derivative = problem.derivative()
+    by_mean = data.design.matrix.T @ (derivative * (weight * mean.residual)[:, None])
+    total = -2 * by_mean.T @ mean.inverse @ by_mean
+    leverage = np.zeros_like(s)
+    if data.restricted:
+        leverage[: rows.size] = mean.leverage
+        change = np.stack(
+            [data.design.gram(weight * d) @ mean.inverse for d in derivative.T]
+        )
+        total -= np.einsum("iab,jba->ij", change, change)
+    # The freedom k - h has taken the leverage off once.
+    diagonal = (2 * point.squared / s - point.freedom + leverage) / s**2
+    return total + problem.project_matrix(diagonal)

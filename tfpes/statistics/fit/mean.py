@@ -60,12 +60,14 @@ class MeanFit:
         residual: ``y - n @ coefficient``, shape (U,).
         leverage: degrees of freedom that the mean takes from each row, shape (U,).
         log_determinant: of the Gram matrix in the determined space.
+        inverse: of the Gram matrix in the determined space, shape (T, T).
     """
 
     coefficient: NDArray[np.float64]
     residual: NDArray[np.float64]
     leverage: NDArray[np.float64]
     log_determinant: float
+    inverse: NDArray[np.float64]
 
 
 def solve_mean(
@@ -84,7 +86,8 @@ def solve_mean(
     """
     coefficient, residual = np.zeros(design.columns), target
     if not basis.shape[1]:
-        return MeanFit(coefficient, residual, np.zeros(design.rows), 0.0)
+        nothing = np.zeros((design.columns, design.columns))
+        return MeanFit(coefficient, residual, np.zeros(design.rows), 0.0, nothing)
     value, vector, scale = _equilibrated(basis.T @ design.gram(weight) @ basis)
     # The space is determined; rounding must not make it look otherwise.
     value = np.maximum(value, _EPS * value[-1])
@@ -92,6 +95,7 @@ def solve_mean(
     for _ in range(2):  # the second time on the residual: iterative refinement
         coefficient = coefficient + root @ (root.T @ design.adjoint(weight * residual))
         residual = target - design.predict(coefficient)
-    leverage = weight * design.quadratic(root @ root.T)
+    inverse = root @ root.T
+    leverage = weight * design.quadratic(inverse)
     log_determinant = float(np.sum(np.log(value)) - 2 * np.sum(np.log(scale)))
-    return MeanFit(coefficient, residual, leverage, log_determinant)
+    return MeanFit(coefficient, residual, leverage, log_determinant, inverse)

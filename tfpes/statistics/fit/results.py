@@ -18,7 +18,9 @@ class LawFit:
             eV², shape (T,).
         pooled_variance: one ``sigma²`` for all elements.
         collective_variance: ``kappa²``, eV².
-        collective_error: standard error of ``kappa²``, NaN where it is not free.
+        variance_error: standard errors of `variance`; 0 where that is given or at its
+            least value, shape (T,).
+        collective_error: standard error of ``kappa²``, likewise.
         log_likelihood: restricted, at the fit, without the prior.
         pooled_log_likelihood: the same with one ``sigma²`` for all elements.
         objective: what the solver minimised, prior included.
@@ -29,6 +31,7 @@ class LawFit:
     variance: NDArray[np.float64]
     pooled_variance: float
     collective_variance: float
+    variance_error: NDArray[np.float64]
     collective_error: float
     log_likelihood: float
     pooled_log_likelihood: float
@@ -118,6 +121,21 @@ class EnergyFit:
     def iterations(self) -> int:
         """Iterations of the solver, for the law used."""
         return self.laws[self.size_law].iterations if self.laws else 0
+
+    @property
+    def deviation_error(self) -> NDArray[np.float64]:
+        r"""By how much $\sigma$ grows if $\sigma^2$ does by its standard error, (119,).
+
+        $\sqrt{\sigma^2+\Delta} - \sigma$: for small errors $\Delta/2\sigma$, and finite
+        for small $\sigma$. NaN where nothing is known of it: elements not seen, given,
+        or at the least variance.
+        """
+        error = np.full(self.variance.shape, np.nan)
+        if self.laws:
+            law = self.laws[self.size_law]
+            relative = np.where(law.variance_error > 0, law.variance_error, np.nan)
+            error[self.seen] = np.sqrt(1 + relative / law.variance) - 1
+        return error * np.sqrt(self.variance)
 
     @property
     def converged(self) -> bool:

@@ -59,7 +59,7 @@ def fit_robust(
         fit = dataclasses.replace(fit, compositions=compositions, clipped=clipped)
         if fit.degenerate:  # nothing but outliers had a spread
             return fit
-    kappa_is_free = np.isfinite(fit.laws[fit.size_law].collective_error)
+    kappa_is_free = len(fit.laws) > 1
     kappa = fit.collective_variance
     return dataclasses.replace(
         fit,

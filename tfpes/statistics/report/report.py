@@ -90,11 +90,14 @@ def make_report(
         "fit": _fit(rows, fit),
         "standardized_energy": _moments(moments, exponent),
     }
+    error, kappa = fit.deviation_error, fit.collective_variance
     elements: dict[str, dict[str, Any]] = {
         SYMBOLS[z]: {
             "structures": int(number[z]),
             "energy_mean": float(fit.mean[z]),
             "energy_deviation": float(np.sqrt(fit.variance[z])),
+            "energy_deviation_error": _finite(float(error[z])),
+            "spread_of_an_atom": float(np.sqrt(fit.variance[z] + kappa)),
             "given_mean": bool(fit.given_mean[z]),
             "given_variance": bool(fit.given_variance[z]),
         }

@@ -4,32 +4,38 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-_WIDTH = 88
+_WIDTH = 80
 _LEFT_OUT = {
     "missing": "without energy",
     "weightless": "of weight 0",
     "empty": "without atoms",
     "isolated": "isolated atoms",
 }
+# Heading, unit, format.
 _COLUMNS = {
-    "structures": ("structures", "d"),
-    "energy_mean": ("mu [eV]", ".6g"),
-    "energy_deviation": ("sigma [eV]", ".4g"),
-    "force_scale": ("eta [eV/Å]", ".4g"),
-    "pressure_scale": ("tau_p [eV]", ".4g"),
-    "virial_scale": ("tau [eV]", ".4g"),
+    "structures": ("count", "", "d"),
+    "energy_mean": ("mu", "eV", ".6g"),
+    "energy_deviation": ("sigma", "eV", ".3g"),
+    "energy_deviation_error": ("±", "eV", ".2g"),
+    "spread_of_an_atom": ("atom", "eV", ".3g"),
+    "force_scale": ("eta", "eV/Å", ".3g"),
+    "pressure_scale": ("tau_p", "eV", ".3g"),
+    "virial_scale": ("tau", "eV", ".3g"),
 }
+# Fewer structures in a bin say little.
+_MANY = 20
 
 
 def report_text(content: dict[str, Any], warnings: Sequence[str]) -> str:
     """Return the report as a plain-text table."""
     energies = content["standardized_energy"]
     sections = [
+        textwrap.fill(_verdict(content, len(warnings)), _WIDTH),
         _pairs("Data", _data(content)),
         _pairs("Fit", _fit(content["fit"])),
         _pairs("Standardized energies E'", _energies(energies)),
         _by_size(energies["by_size"]),
-        _elements(content["elements"]),
+        _elements(content["elements"], bool(content["fit"]["collective_deviation"])),
     ]
     if warnings:
         wrap = textwrap.TextWrapper(
@@ -37,6 +43,28 @@ def report_text(content: dict[str, Any], warnings: Sequence[str]) -> str:
         )
         sections.append("\n".join(["Warnings", *map(wrap.fill, warnings)]))
     return "\n\n".join(sections)
+
+
+def _verdict(content: dict[str, Any], warnings: int) -> str:
+    """Return what the numbers below come to."""
+    below = {0: "", 1: " One warning below."}.get(
+        warnings, f" {warnings} warnings below."
+    )
+    if content["fit"]["degenerate"]:
+        return f"No spread to estimate: energy losses are not standardized.{below}"
+    law = content["fit"]["size_law"]
+    bins = content["standardized_energy"]["by_size"]
+    spread = [b["mean_square"] ** 0.5 for b in bins if b["structures"] >= _MANY]
+    if not spread:
+        return f"Few structures to tell how much each size counts ({law} law).{below}"
+    low, high = min(spread), max(spread)
+    # The factor in the mean square at which a warning comes.
+    even = low > 3**-0.5 and high < 3**0.5
+    head = "all sizes count about alike" if even else "some sizes count more"
+    return (
+        f"Structures of {head}: by size, the RMS of E' is {low:.2f} to {high:.2f} (1 "
+        f"expected), with the {law} law.{below}"
+    )
 
 
 def _pairs(title: str, pairs: dict[str, str]) -> str:
@@ -147,16 +175,27 @@ def _by_size(bins: list[dict[str, Any]]) -> str:
     return _table(["atoms", "structures", "mean E'²"], body)
 
 
-def _elements(elements: dict[str, dict[str, Any]]) -> str:
+def _elements(elements: dict[str, dict[str, Any]], collective: bool) -> str:
     used = [name for name in _COLUMNS if any(name in v for v in elements.values())]
+    if not collective:
+        # It is sigma.
+        used = [name for name in used if name != "spread_of_an_atom"]
     body = []
     for symbol, values in elements.items():
-        cells = [
-            format(values[name], _COLUMNS[name][1]) if name in values else "-"
-            for name in used
-        ]
-        body.append([symbol + "*" * bool(values.get("given_mean")), *cells])
-    text = _table(["element", *(_COLUMNS[name][0] for name in used)], body)
+        name = symbol + "*" * bool(values.get("given_mean"))
+        body.append([name, *(_cell(values, column) for column in used)])
+    units = ["", *(_COLUMNS[name][1] for name in used)]
+    text = _table(["element", *(_COLUMNS[name][0] for name in used)], [units, *body])
     if any(values.get("given_mean") for values in elements.values()):
         text += "\n  * mean given, not fitted"
+    if "spread_of_an_atom" in used:
+        text += "\n  atom: √(sigma² + kappa²), the spread of one atom"
     return text
+
+
+def _cell(values: dict[str, Any], column: str) -> str:
+    if column not in values:
+        return "-"
+    if values[column] is None:
+        return "(given)" if values.get("given_variance") else "(floor)"
+    return format(values[column], _COLUMNS[column][2])
