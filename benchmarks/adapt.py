@@ -2,7 +2,8 @@
 
     python benchmarks/adapt.py [PART ...] [--quick] [--peers-python PYTHON]
 
-Parts: reference optimum safety speed million auto kappa sets peers; all by default.
+Parts: reference optimum safety speed million auto kappa sets robust peers; all by
+default.
 Sets that are not in ../shared/data are left out. `peers` compares with graph-pes, run
 by the interpreter that has it (`pip install 'tfpes[peers]'`, or one of another
 environment).
@@ -109,6 +110,13 @@ def heavy_tailed(rng, structures):
 
 def sets():
     """Yield (name, composition, energies, isolated) of the sets that are there."""
+    for name, structures in structure_sets():
+        isolated = structures.isolated_atoms
+        yield name, compositions(structures), structures.energy, isolated
+
+
+def structure_sets():
+    """Yield (name, structures) of the sets that are there."""
     for name in (*SETS, "alloys", "molecules"):
         if name in SETS:
             path = SHARED / f"{name}.xyz"
@@ -118,8 +126,7 @@ def sets():
             structures = tfpes.data.read(path, 5.0, verbose=False)
         else:
             structures = tfpes.data.load(name)
-        isolated = structures.isolated_atoms
-        yield name, compositions(structures), structures.energy, isolated
+        yield name, structures
 
 
 def best_of(repeat, *functions):
@@ -470,6 +477,34 @@ def sets_table(quick):
     console.print(table)
 
 
+def robust(quick):
+    """What tails do to the scales: robust over plain ones, and where it is least."""
+    table = Table("set", "1 % of atoms", "η", "least η", "s", "s_d", "s_p")
+    for name, structures in structure_sets():
+        labels = ["energy", "forces"]
+        if np.isfinite(structures.virial).any():
+            labels.append("virial")
+        counts, scales = compositions(structures), []
+        for robust in (False, True):
+            layer = PESNormalization(size_law="auto", robust=robust)
+            layer.adapt(structures.batches(64, labels=labels), verbose=0)
+            scales.append([
+                layer.force_scale.numpy()[layer.seen.numpy() > 0],
+                layer.energy_scale(counts).numpy(),
+                layer.virial_scale_of(counts).numpy(),
+                layer.pressure_scale_of(counts).numpy(),
+            ])  # fmt: skip
+        share = layer.report.as_dict()["forces"]["largest_share"]
+        eta, *others = (
+            b / a for a, b in zip(*scales, strict=True) if a.any()
+        )  # fmt: skip
+        table.add_row(
+            name, f"{share:.0%}", f"{np.median(eta):.2f}", f"{eta.min():.2f}",
+            *(f"{np.median(ratio):.2f}" for ratio in others),
+        )  # fmt: skip
+    console.print(table)
+
+
 GRAPH_PES = """
 import json, sys, time, numpy as np, torch
 from graph_pes.utils.shift_and_scale import guess_per_element_mean_and_var as guess
@@ -614,6 +649,7 @@ PARTS = {
     "auto": auto,
     "kappa": kappa,
     "sets": sets_table,
+    "robust": robust,
     "peers": peers,
 }
 

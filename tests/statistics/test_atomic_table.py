@@ -55,6 +55,9 @@ def test_sums_whatever_the_batches(seed, cuts, weighted):
             np.testing.assert_allclose(
                 table.squares[z], used[mine] @ squares.sum(axis=1), 1e-12
             )
+            np.testing.assert_allclose(
+                table.number("atom_components")[z], used[mine] @ labels, 1e-12
+            )
             assert table.atoms[z] == np.count_nonzero(present.any(axis=1))
             assert table.missing[z] == np.count_nonzero(~present.any(axis=1))
             largest = np.nanmax(np.abs(forces[mine]), initial=0.0)
@@ -100,8 +103,8 @@ def test_states():
     for name, array in loaded.state().items():
         np.testing.assert_array_equal(array, state[name])
     for name, value, message in (
-        ("squares", np.zeros(3), "'squares' has shape"),
-        ("squares", np.full(119, -1.0), "'squares' holds impossible"),
+        ("largest", np.zeros(3), "'largest' has shape"),
+        ("largest", np.full(119, -1.0), "'largest' holds impossible"),
         ("components_bin", np.array([10**9]), "'components' do not fit their bins"),
         ("version", np.array(99), "of version 99"),
     ):

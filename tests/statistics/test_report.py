@@ -186,3 +186,21 @@ def test_warnings_about_light_weights(fill):
     light = fill(composition, energies, np.full(50, 1 / 50))
     assert "scale them to a mean of 1" in warnings_of(light)
     assert "mean of 1" not in warnings_of(fill(composition, energies))
+
+
+def test_few_atoms_with_most_of_the_squared_forces(fill):
+    generator = np.random.default_rng(0)
+    composition, energies = [{29: n} for n in range(1, 9)], generator.normal(size=8)
+    table = fill(composition, energies)
+    forces = AtomicTable()
+    values = generator.normal(size=(1000, 3))
+    values[:10] *= 10
+    forces.update(np.full(1000, 29), values)
+    report = make_report(
+        table, fit_energy(table), forces=forces, force_fit=fit_forces(forces)
+    )
+    share = np.sum(values[:10] ** 2) / np.sum(values**2)
+    assert report.content["forces"]["largest_share"] == pytest.approx(share, rel=0.02)
+    assert f"1 % of the atoms carry {100 * share:.0f} % of ΣF²" in str(report)
+    (warning,) = (text for text in report.warnings if "squared forces" in text)
+    assert "then gives them more weight" in warning

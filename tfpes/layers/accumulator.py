@@ -34,7 +34,7 @@ class Accumulator:
         self.tables: dict[str, Any] = {
             "energies": CompositionTable(keep_structures=keep_structures),
             "pressures": CompositionTable(keep_structures=keep_structures),
-            "deviators": CompositionTable(),
+            "deviators": CompositionTable(keep_structures=keep_structures),
             "forces": AtomicTable(),
         }
 

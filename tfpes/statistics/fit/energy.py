@@ -89,8 +89,15 @@ def fit_energy(
     return fit_robust(structures, fit, lambda rows: _fit(rows, options, known))
 
 
-def fit_spread(table: CompositionTable, options: FitOptions) -> EnergyFit:
+def fit_spread(
+    table: CompositionTable, options: FitOptions, components: int
+) -> EnergyFit:
     """Estimate variances of a property of mean 0 from a table of its squares.
+
+    Args:
+        table: mean squares of the components, by composition.
+        options: how to fit.
+        components: of the property.
 
     Raises:
         ValueError: if a square is negative, or there is none.
@@ -105,12 +112,20 @@ def fit_spread(table: CompositionTable, options: FitOptions) -> EnergyFit:
         )
     nothing = np.full(NUMBER_OF_COLUMNS, np.nan)
     known = _Known(np.zeros(NUMBER_OF_COLUMNS), nothing, None, nothing)
-    squares = dataclasses.replace(
-        rows,
-        mean=np.zeros(len(rows)),
-        squared_deviations=rows.weight * rows.mean,
+
+    def fit_squares(rows: Rows, mean_square: NDArray[np.float64]) -> EnergyFit:
+        zero, squares = np.zeros(len(rows)), rows.weight * mean_square
+        rows = dataclasses.replace(rows, mean=zero, squared_deviations=squares)
+        return _fit(rows, options, known)
+
+    fit = fit_squares(rows, rows.mean)
+    if not options.robust or fit.degenerate:
+        return fit
+    structures = single_structures(table, False)
+    structures = dataclasses.replace(structures, mean=np.sqrt(structures.mean))
+    return fit_robust(
+        structures, fit, lambda rows: fit_squares(rows, rows.mean**2), components
     )
-    return _fit(squares, options, known)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

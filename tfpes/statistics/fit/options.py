@@ -23,7 +23,8 @@ class FitOptions:
         per_element: False for one variance common to all elements.
         prior_strength: number of imaginary structures of each element that hold its
             variance, and its force scale, near the common one, at least 0.
-        robust: pull energies farther than 2.5 standard deviations in to there.
+        robust: pull energies, forces and virials farther than 2.5 standard deviations
+            in to there.
         isolated_atoms: ``"exclude"`` or ``"include"`` the energies of single atoms
             without neighbours, which are no draws from the distribution of the
             others.

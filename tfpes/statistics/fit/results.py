@@ -150,22 +150,24 @@ class EnergyFit:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ScaleFit:
-    """Scale of forces or virials: result of `fit_forces` and `fit_virial`.
+    """Scale of forces: result of `fit_forces`.
 
     ``np.asarray(fit)`` is its `scale`.
 
     Args:
-        scale: ``eta`` (eV/Å) or ``tau`` (eV), shape (119,); the pooled one for
-            elements without labels.
+        scale: ``eta``, eV/Å, shape (119,); the pooled one for elements without labels.
         seen: elements with labels, shape (119,).
         pooled_scale: one scale for all elements.
         degenerate: there are no labels or all are zero; the scales are then 1.
+        largest_share: of the squared forces that 1 % of the atoms carry, those with the
+            largest.
     """
 
     scale: NDArray[np.float64]
     seen: NDArray[np.bool_]
     pooled_scale: float
     degenerate: bool
+    largest_share: float = 0.0
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray:
         """Return `scale`."""

@@ -1,4 +1,4 @@
-"""Winsorising: energies far from the fit are pulled in, not thrown out."""
+"""Winsorising: values far from the fit are pulled in, not thrown out."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,17 +10,24 @@ from tfpes.statistics.fit.results import EnergyFit
 from tfpes.statistics.tables.compositions import CompositionTable
 from tfpes.statistics.tables.rows import Rows
 
-_CUT = 2.5
+CUT = 2.5
 _PASSES = 3
-# Variance of a standard normal variable clipped at the cut, 0.978.
-_CONSISTENCY = float(
-    stats.norm.cdf(_CUT)
-    - stats.norm.cdf(-_CUT)
-    - 2 * _CUT * stats.norm.pdf(_CUT)
-    + 2 * _CUT**2 * stats.norm.sf(_CUT)
-)
-# Median of the absolute value of a standard normal variable.
-_HALF = float(stats.norm.ppf(0.75))
+
+
+def consistency(components: int = 1) -> float:
+    """Return what is left of a variance by the cut: 0.978 for one component.
+
+    Args:
+        components: normal variables, whose root mean square is pulled in.
+    """
+    most = components * CUT**2
+    below = stats.chi2.cdf(most, components + 2)
+    return float(below + CUT**2 * stats.chi2.sf(most, components))
+
+
+def median(components: int = 1) -> float:
+    """Return the median root mean square of so many standard normal variables."""
+    return float(np.sqrt(stats.chi2.median(components) / components))
 
 
 def single_structures(table: CompositionTable, part: bool | None) -> Rows:
@@ -43,35 +50,38 @@ def single_structures(table: CompositionTable, part: bool | None) -> Rows:
 
 
 def fit_robust(
-    structures: Rows, fit: EnergyFit, refit: Callable[[Rows], EnergyFit]
+    structures: Rows,
+    fit: EnergyFit,
+    refit: Callable[[Rows], EnergyFit],
+    components: int = 1,
 ) -> EnergyFit:
-    """Fit again, three times, with energies pulled in to within 2.5 deviations.
+    """Fit again, three times, with values pulled in to within 2.5 deviations.
 
     Args:
         structures: one row each.
-        fit: to the energies as they are.
+        fit: to the values as they are.
         refit: the estimator.
+        components: each value is the root mean square of so many.
     """
     compositions = fit.compositions
     for _ in range(_PASSES):
-        pulled, clipped = _winsorise(structures, fit)
+        pulled, clipped = _winsorise(structures, fit, components)
         fit = refit(pulled)
         fit = dataclasses.replace(fit, compositions=compositions, clipped=clipped)
         if fit.degenerate:  # nothing but outliers had a spread
             return fit
+    shrunk = consistency(components)
     kappa_is_free = len(fit.laws) > 1
     kappa = fit.collective_variance
     return dataclasses.replace(
         fit,
-        variance=np.where(
-            fit.given_variance, fit.variance, fit.variance / _CONSISTENCY
-        ),
-        pooled_variance=fit.pooled_variance / _CONSISTENCY,
-        collective_variance=kappa / _CONSISTENCY if kappa_is_free else kappa,
+        variance=np.where(fit.given_variance, fit.variance, fit.variance / shrunk),
+        pooled_variance=fit.pooled_variance / shrunk,
+        collective_variance=kappa / shrunk if kappa_is_free else kappa,
     )
 
 
-def _winsorise(rows: Rows, fit: EnergyFit) -> tuple[Rows, int]:
+def _winsorise(rows: Rows, fit: EnergyFit, components: int) -> tuple[Rows, int]:
     """Pull values to within 2.5 standard deviations of a fit.
 
     The standard deviations of the fit are first rescaled as a whole, by the median
@@ -86,9 +96,9 @@ def _winsorise(rows: Rows, fit: EnergyFit) -> tuple[Rows, int]:
     distance = (rows.mean - predicted) / scale
     order = np.argsort(np.abs(distance), kind="stable")
     total = np.cumsum(rows.weight[order])
-    median = order[np.searchsorted(total, total[-1] / 2)]
-    spread = np.abs(distance[median]) / _HALF
-    limit = _CUT * (spread or 1.0)
+    middle = order[np.searchsorted(total, total[-1] / 2)]
+    spread = np.abs(distance[middle]) / median(components)
+    limit = CUT * (spread or 1.0)
     pulled = np.abs(distance) > limit
     value = predicted + np.clip(distance, -limit, limit) * scale
     # Values that stay must keep all their digits.

@@ -9,12 +9,15 @@ from tfpes.elements import NUMBER_OF_COLUMNS
 from tfpes.statistics.fit.energy import fit_energy, fit_spread
 from tfpes.statistics.fit.options import FitOptions
 from tfpes.statistics.fit.results import EnergyFit, ScaleFit
+from tfpes.statistics.fit.robust import CUT, consistency, median
 from tfpes.statistics.fit.variance import FLOOR
 from tfpes.statistics.tables.atoms import AtomicTable
 from tfpes.statistics.tables.compositions import CompositionTable
 
 _ZERO = 1e-6
 """Forces below this part of the pooled scale are zero by symmetry."""
+_FEW = 0.01
+"""The part of the atoms that a single mistake can spoil."""
 
 
 def fit_forces(table: AtomicTable, options: FitOptions = FitOptions()) -> ScaleFit:
@@ -30,6 +33,9 @@ def fit_forces(table: AtomicTable, options: FitOptions = FitOptions()) -> ScaleF
     are zero by symmetry or relaxation and say nothing of the others: they are left out
     of the counts.
 
+    A robust fit pulls atoms in whose forces (root mean square of the components) exceed
+    2.5 standard deviations, as the median of their element tells them.
+
     Args:
         table: forces by element.
         options: whose `prior_strength` is ``nu0``, imaginary structures that hold the
@@ -43,18 +49,28 @@ def fit_forces(table: AtomicTable, options: FitOptions = FitOptions()) -> ScaleF
     seen = labels > 0
     if not total > 0:
         return ScaleFit(np.ones(NUMBER_OF_COLUMNS), seen, 1.0, degenerate=True)
-    least = _ZERO * np.sqrt(total / labels.sum())
+    # Absurd forces must not make all others look like zeros.
+    bulk = table.trimmed(10 * _FEW) if options.robust else total
+    least = _ZERO * np.sqrt((bulk or total) / labels.sum())
     components = table.number("components", least)
     structures = np.maximum(table.number("structures", least), FLOOR)
-    pooled = total / components.sum()
-    # Elements of which nothing but zeros is known have the pooled scale.
-    known = components > 0
     imaginary = options.prior_strength * components / structures
-    square = np.full(NUMBER_OF_COLUMNS, pooled)
-    np.divide(
-        table.squares + imaginary * pooled, components + imaginary, square, where=known
-    )
-    return ScaleFit(np.sqrt(square), seen, float(np.sqrt(pooled)), degenerate=False)
+
+    def scales(squares: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+        pooled = squares.sum() / components.sum()
+        # Elements of which nothing but zeros is known have the pooled scale.
+        square = np.full(NUMBER_OF_COLUMNS, pooled)
+        prior = imaginary * pooled
+        np.divide(squares + prior, components + imaginary, square, where=components > 0)
+        return np.sqrt(square), float(np.sqrt(pooled))
+
+    squares, shrunk = table.squares, 1.0
+    if options.robust:
+        squares = table.winsorised(CUT / median(3) * table.median(least))
+        shrunk = consistency(3)
+    scale, pooled = scales(squares / shrunk)
+    share = float(1 - table.trimmed(_FEW, least) / total)
+    return ScaleFit(scale, seen, pooled, degenerate=False, largest_share=share)
 
 
 def split_virial(virial: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -137,4 +153,4 @@ def fit_virial(
         ValueError: if there is no virial, or a mean square is negative.
     """
     options = dataclasses.replace(options, isolated_atoms="exclude")
-    return VirialFit(fit_energy(pressures, options), fit_spread(deviators, options))
+    return VirialFit(fit_energy(pressures, options), fit_spread(deviators, options, 5))

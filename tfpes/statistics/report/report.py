@@ -19,6 +19,7 @@ from tfpes.statistics.report.text import report_text
 from tfpes.statistics.report.warnings import (
     combination,
     energy_warnings,
+    force_warnings,
     rare_elements,
     scale_warnings,
 )
@@ -104,13 +105,14 @@ def make_report(
         for z in np.flatnonzero(fit.seen)
     }
     if forces is not None and force_fit is not None:
-        warnings += scale_warnings("forces", force_fit.degenerate, "force")
+        warnings += force_warnings(force_fit)
         content["forces"] = {
             "atoms": int(forces.atoms[1:].sum()),
             "missing": int(forces.missing[1:].sum()),
             "scale": force_fit.pooled_scale,
             "largest": float(forces.largest[1:].max()),
             "largest_element": SYMBOLS[int(np.argmax(forces.largest))],
+            "largest_share": force_fit.largest_share,
             "degenerate": force_fit.degenerate,
         }
         _add(elements, "force_scale", force_fit)

@@ -98,6 +98,9 @@ def _data(content: dict[str, Any]) -> dict[str, str]:
             f"components {forces['scale']:.4g} eV/Å, largest "
             f"{forces['largest']:.4g} ({forces['largest_element']})"
         )
+        if "largest_share" in forces:  # not in older files
+            share = 100 * forces["largest_share"]
+            pairs["forces"] += f"; 1 % of the atoms carry {share:.0f} % of ΣF²"
     if "virial" in content:
         virial = content["virial"]
         pairs["virials"] = (

@@ -5,13 +5,14 @@ from fractions import Fraction
 import numpy as np
 
 from tfpes.elements import SYMBOLS, join_symbols
-from tfpes.statistics.fit.results import EnergyFit, asks_for_kappa
+from tfpes.statistics.fit.results import EnergyFit, ScaleFit, asks_for_kappa
 from tfpes.statistics.report.goodness import SizeExponent, Standardized
 from tfpes.statistics.tables.rows import Rows
 
 _FEW_STRUCTURES = 3
 _HEAVY_TAILS = 30.0
 _FAR_OUT = 20.0
+_LARGE_SHARE = 1 / 3
 # A bin off by this factor, with this many structures, is no accident.
 _BIN_FACTOR, _BIN_STRUCTURES = 3.0, 20
 
@@ -162,3 +163,17 @@ def scale_warnings(name: str, degenerate: bool, scale: str) -> list[str]:
         f"A loss on the {name} is then not standardized. Leave that loss out, or pass "
         f"`{scale}_scale`."
     ]
+
+
+def force_warnings(fit: ScaleFit) -> list[str]:
+    """Return the warnings about the forces."""
+    found = scale_warnings("forces", fit.degenerate, "force")
+    if fit.largest_share > _LARGE_SHARE:
+        found.append(
+            f"1 % of the atoms carry {100 * fit.largest_share:.0f} % of the squared "
+            "forces: they rule the force scale, and a squared force loss learns little "
+            "else. Look at these atoms. A Huber or absolute metric tames them in the "
+            "loss; `robust=True` keeps them out of the scale, but a squared loss then "
+            "gives them more weight, also against the energies."
+        )
+    return found

@@ -13,25 +13,27 @@ from tfpes.statistics.tables.checks import (
     damaged,
     first,
 )
+from tfpes.statistics.tables.magnitudes import (
+    BINS,
+    LARGE,
+    LARGE_BIN,
+    at,
+    bin_of,
+    by_magnitude,
+    places_of_squares,
+)
 
-_SUMS = ("squares", "largest", "atoms", "missing")
-_COUNTS = ("components", "structures")
-
-# Float32 numbers, by their exponent and the first two digits after it: four bins in an
-# octave, from 2^-40 (and all below) to 2^14 eV/Å (and all above).
-_FIRST, _BINS = (127 - 40) * 4, 54 * 4
-_MAGNITUDES = (np.arange(_FIRST, _FIRST + _BINS, dtype=np.uint32) << 21).view("f4")
-_SMALL = 34 * 4
-"""All from 2^-6 eV/Å on share this bin: most do, and none of them is rounding."""
+_SUMS = ("largest", "atoms", "missing")
+_COUNTS = ("components", "structures", "atom_components", "atom_squares")
 
 
 class AtomicTable:
     r"""For each element the sum of squared force components, and how large they are.
 
     A component that is NaN is not there; atoms of number 0 are padding; weight 0
-    leaves an atom out. Weights are frequencies. Components, and structures, are counted
-    by magnitude, because only the whole table tells which of them are nothing but
-    rounding.
+    leaves an atom out. Weights are frequencies. Components, atoms and structures are
+    counted by magnitude, because only the whole table tells which of them are nothing
+    but rounding, and which are far out.
 
     Example:
         >>> table = AtomicTable()
@@ -42,19 +44,27 @@ class AtomicTable:
 
     def __init__(self) -> None:
         """Start empty."""
-        self.components = np.zeros((NUMBER_OF_COLUMNS, _BINS))
+        self.components = np.zeros((NUMBER_OF_COLUMNS, BINS))
         """Weighted number of force components, by magnitude, shape (119, bins)."""
-        self.structures = np.zeros((NUMBER_OF_COLUMNS, _BINS))
+        self.structures = np.zeros((NUMBER_OF_COLUMNS, BINS))
         """Weighted number of structures that hold the element, by the root mean square
         of its components there, shape (119, bins)."""
-        self.squares = np.zeros(NUMBER_OF_COLUMNS)
-        """Weighted sum of squared components, (eV/Å)², shape (119,)."""
+        self.atom_components = np.zeros((NUMBER_OF_COLUMNS, BINS))
+        """Weighted number of components, by the root mean square of those of their
+        atom, shape (119, bins)."""
+        self.atom_squares = np.zeros((NUMBER_OF_COLUMNS, BINS))
+        """Their weighted sum of squares, (eV/Å)², shape (119, bins)."""
         self.largest = np.zeros(NUMBER_OF_COLUMNS)
         """Greatest absolute component, eV/Å, shape (119,)."""
         self.atoms = np.zeros(NUMBER_OF_COLUMNS, np.int64)
         """Atoms with at least one component, shape (119,)."""
         self.missing = np.zeros(NUMBER_OF_COLUMNS, np.int64)
         """Atoms without any, shape (119,)."""
+
+    @property
+    def squares(self) -> NDArray[np.float64]:
+        """Weighted sum of squared components, (eV/Å)², shape (119,)."""
+        return self.atom_squares.sum(axis=1)
 
     def number(self, of: str, least: float = 0.0) -> NDArray[np.float64]:
         """Return weighted numbers ``of`` "components" or "structures", (119,).
@@ -63,10 +73,46 @@ class AtomicTable:
             of: what to count.
             least: magnitude that counts, eV/Å; bins below it are left out.
         """
-        counts = getattr(self, of)
-        # The first bin begins at 0.
-        first = np.searchsorted(_MAGNITUDES[1:], least, "right")
-        return counts[:, first:].sum(axis=1)
+        return getattr(self, of)[:, bin_of(least) :].sum(axis=1)
+
+    def trimmed(self, share: float, least: float = 0.0) -> float:
+        """Return the sum of all squares but those of the largest forces, (eV/Å)².
+
+        Args:
+            share: of the atoms that is left out.
+            least: magnitude that counts, eV/Å.
+        """
+        number, squares = (
+            np.cumsum(np.append(0.0, part[:, bin_of(least) :].sum(axis=0)))
+            for part in (self.atom_components, self.atom_squares)
+        )
+        return float(np.interp((1 - share) * number[-1], number, squares))
+
+    def winsorised(self, limit: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return `squares` of forces that are pulled in, (119,).
+
+        Args:
+            limit: of the root mean square of the components of an atom, eV/Å, (119,).
+        """
+        most = self.atom_components * limit[:, None] ** 2
+        return np.minimum(self.atom_squares, most).sum(axis=1)
+
+    def median(self, least: float) -> NDArray[np.float64]:
+        """Return the median root mean square of the components of an atom, (119,).
+
+        Args:
+            least: magnitude that counts, eV/Å; 0 for elements without any.
+        """
+        first = bin_of(least)
+        counts, squares = self.atom_components[:, first:], self.atom_squares[:, first:]
+        median = np.zeros(NUMBER_OF_COLUMNS)
+        for z in np.flatnonzero(counts.any(axis=1)):
+            used = counts[z] > 0
+            number = counts[z, used]
+            size = np.sqrt(squares[z, used] / number)
+            middle = np.cumsum(number) - number / 2
+            median[z] = np.interp(number.sum() / 2, middle, size)
+        return median
 
     def update(
         self,
@@ -111,7 +157,7 @@ class AtomicTable:
             number, component, square = number[used], component[:, used], square[used]
             weight, index = None if weight is None else weight[used], index[used]
             squared = squared[:, used]
-        near = np.flatnonzero(squared < np.square(_MAGNITUDES[_SMALL], dtype=float))
+        near = np.flatnonzero(squared < LARGE**2)
         atom = near % max(number.size, 1)
         labels = None
         if np.isnan(square).any():
@@ -132,22 +178,37 @@ class AtomicTable:
         element = elements[held % max(elements.size, 1)]
         if weight is None:
             weighted, of_small = of_group, None
-            self.squares += _count(element, squares)
         else:
             weighted = _count(group, weight * (3.0 if labels is None else labels))[held]
             of_small = weight[atom]
-            self.squares += _count(number, weight * square)
-        small = _by_magnitude(number[atom], component.ravel()[near], of_small)
+        self._add_atoms(number, square, labels, weight)
+        small = by_magnitude(number[atom], component.ravel()[near], of_small)
         self.components += small
-        self.components[:, _SMALL] += _count(element, weighted) - small.sum(axis=1)
+        self.components[:, LARGE_BIN] += _count(element, weighted) - small.sum(axis=1)
         mean_weight = weighted / of_group
         size = np.sqrt(squares / of_group)
-        self.structures += _by_magnitude(element, size, mean_weight)
+        self.structures += by_magnitude(element, size, mean_weight)
         # Few atoms can beat the record: a component is no longer than its vector.
         bound = self.largest**2 * (1 - 1e-15)
         record = np.flatnonzero(square > bound[number])
         greatest = np.abs(component[:, record]).max(axis=0, initial=0.0)
         np.maximum.at(self.largest, number[record], greatest)
+
+    def _add_atoms(
+        self,
+        number: NDArray[np.intp],
+        square: NDArray[np.float64],
+        labels: NDArray[np.float64] | None,
+        weight: NDArray[np.float64] | None,
+    ) -> None:
+        place = places_of_squares(number, square)
+        if labels is None and weight is None:
+            self.atom_components += 3.0 * at(place)
+            self.atom_squares += at(place, square)
+            return
+        one = np.ones(number.size) if weight is None else weight
+        self.atom_components += at(place, one * (3.0 if labels is None else labels))
+        self.atom_squares += at(place, one * square)
 
     def merge(self, other: "AtomicTable") -> None:
         """Add everything that `other` has seen.
@@ -160,9 +221,8 @@ class AtomicTable:
                 "`merge` takes an `AtomicTable`. Received: "
                 f"{type(other).__name__}. Build one with `update` or `from_state`."
             )
-        self.components += other.components
-        self.structures += other.structures
-        self.squares += other.squares
+        for name in _COUNTS:
+            getattr(self, name).__iadd__(getattr(other, name))
         self.atoms += other.atoms
         self.missing += other.missing
         self.largest = np.maximum(self.largest, other.largest)
@@ -236,19 +296,3 @@ def _check_finite(component: NDArray[np.float64], square: NDArray[np.float64]) -
 def _count(number: NDArray[np.intp], values: NDArray | None = None) -> NDArray:
     """Return how often each number occurs, or the sum of values, at least (119,)."""
     return np.bincount(number, values, NUMBER_OF_COLUMNS)
-
-
-def _by_magnitude(
-    number: NDArray[np.intp], values: NDArray, weight: NDArray | None
-) -> NDArray:
-    """Return how many values each element has in each bin, (119, bins).
-
-    Args:
-        number: elements of the values, shape (n,), as all.
-        values: not NaN.
-        weight: None for 1.
-    """
-    digits = np.abs(values).astype(np.float32).view(np.int32) >> 21
-    place = np.clip(digits - _FIRST, 0, _BINS - 1) + _BINS * number
-    counts = np.bincount(place, weight, NUMBER_OF_COLUMNS * _BINS)
-    return counts.reshape(NUMBER_OF_COLUMNS, _BINS)

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tfpes.elements import NUMBER_OF_COLUMNS
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Of the states of the tables."""
 
 
