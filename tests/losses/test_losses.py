@@ -397,29 +397,29 @@ def test_baseline_cancels(norm, close):
 # -- execution ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
 @pytest.mark.parametrize("of_loss", DTYPES)
 @pytest.mark.parametrize("of_pred", DTYPES)
-def test_every_metric_dtype_and_mode(norm, of_pred, of_loss, mode, close):
-    """All in one function, since what takes time is to compile it."""
+def test_every_metric_dtype_and_mode(norm, of_pred, of_loss, close):
+    """All in one function, since what takes time is to trace it."""
     losses = [make_loss(key, norm, metric, dtype=of_loss) for key, metric in CASES]
     batches = {key: case(key, dtype=of_pred) for key in KEYS}
     if of_pred == "float64":
         for key in ("forces", "structures"):
             batches[key] = np.float64(batches[key][0]), *batches[key][1:]
 
-    def compute(batches):
+    def eager(batches):
         return [
             loss(*batches[key]) for loss, (key, _) in zip(losses, CASES, strict=True)
         ]
 
-    if mode != "eager":
-        compute = tf.function(compute, jit_compile=mode == "xla")
-    for value, (key, metric) in zip(compute(batches), CASES, strict=True):
-        assert value.dtype == of_loss
-        expected = naive(key, *batches[key][:2], metric, "mean", batches[key][2])
-        kind = "float64" if (of_pred, of_loss) == ("float64",) * 2 else "float32"
-        close(value, expected, kind)
+    graph = tf.function(eager)
+    xla = tf.function(graph, jit_compile=True)
+    for compute in (eager, graph, xla):
+        for value, (key, metric) in zip(compute(batches), CASES, strict=True):
+            assert value.dtype == of_loss
+            expected = naive(key, *batches[key][:2], metric, "mean", batches[key][2])
+            kind = "float64" if (of_pred, of_loss) == ("float64",) * 2 else "float32"
+            close(value, expected, kind)
 
 
 # -- serialization ------------------------------------------------------------------

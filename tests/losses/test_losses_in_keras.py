@@ -88,6 +88,9 @@ def make_model(norm, targets, average="atoms", **options):
         loss_weights=WEIGHTS,
         **options,
     )
+    # Keras traces a step in which it makes variables a second time.
+    model.optimizer.build(model.trainable_variables)
+    model.compute_loss(y=targets, y_pred=model.answers)
     return model
 
 

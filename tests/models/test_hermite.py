@@ -23,7 +23,7 @@ def scipy_interpolant(table):
 def derivative(table, x, upstream, order):
     """Differentiate Σ_pc upstream_c f_c(x_p) by x so many times."""
     if not order:
-        return tf.linalg.matvec(interpolate(table, x), upstream)
+        return tf.linalg.matvec(interpolate([table], x)[0], upstream)
     with tf.GradientTape() as tape:
         tape.watch(x)
         below = derivative(table, x, upstream, order - 1)
@@ -65,13 +65,13 @@ def test_beyond_the_grid(table, close):
     x = tf.constant([7.0, 7.5, 1e6], tf.float64)
     with tf.GradientTape() as tape:
         tape.watch(x)
-        found = interpolate(tf.constant(table), x)
+        found = interpolate([tf.constant(table)], x)[0]
     close(found, np.tile(table[0, -1], (3, 1)))
     np.testing.assert_array_equal(tape.gradient(found, x)[1:], 0.0)
 
 
 def test_nan_stays_nan(table):
     x = tf.constant([np.nan, 1.0], tf.float64)
-    found = interpolate(tf.constant(table), x)
+    found = interpolate([tf.constant(table)], x)[0]
     assert np.isnan(found[0]).all()
     assert np.isfinite(found[1]).all()

@@ -14,6 +14,34 @@ def test_loss_falls(trained):
     assert trained.losses[-1] < 0.7 * trained.losses[0]
 
 
+def test_steps_are_traced_once(trained, close):
+    """Keras traces a step in which it makes variables a second time."""
+    calls = []
+
+    class Network(keras.layers.Layer):
+        cutoff = 4.0
+
+        def call(self, inputs):
+            calls.append(tf.executing_eagerly())
+            return tf.norm(inputs["positions"], axis=1) * self.scale
+
+        def build(self, shape):
+            self.scale = self.add_weight(initializer="ones")
+
+    norm = trained.model.normalization
+    model = tfpes.models.Potential(Network(), norm)
+    losses = {"energy": EnergyLoss(norm), "forces": ForceLoss(norm)}
+    model.compile("adam", loss=losses)
+    ((inputs, targets),) = trained.dataset
+    outputs = model(inputs)
+    expected = sum(float(losses[k](targets[k], outputs[k])) for k in losses)
+    del calls[:]
+    logged = model.train_on_batch(inputs, targets)
+    close(logged[0], expected, "network32")
+    model.evaluate(trained.dataset, verbose=0)
+    assert calls == [False, False]
+
+
 def test_a_fresh_network_starts_at_the_right_scale(trained):
     # The mean standardized squared error of predicting the mean is near 1.
     assert 0.1 < trained.losses[0] < 10

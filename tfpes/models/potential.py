@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfpes.elements import by_atomic_number, by_symbol
 from tfpes.layers import PESNormalization
 from tfpes.models.export import LENGTHS, export_potential, geometry_dtype
-from tfpes.targets import Tensor, composition
+from tfpes.targets import Tensor, atom_target, composition, structure_target
 
 
 @keras.saving.register_keras_serializable(package="tfpes")
@@ -154,6 +154,40 @@ class Potential(keras.Model):
             super().export(filepath, format=format, **kwargs)
             return
         export_potential(self, filepath)
+
+    def make_train_function(self, force: bool = False) -> None:
+        """Make what `fit` calls.
+
+        Keras traces a step again if variables are made in it: they are made here.
+        """
+        if not self.built:
+            self.build()
+        if self.optimizer is not None:
+            self.optimizer.build(self.trainable_variables)
+        self._make_loss_trackers()
+        super().make_train_function(force)
+
+    def make_test_function(self, force: bool = False) -> None:
+        """Make what `evaluate` calls, without variables in it."""
+        self._make_loss_trackers()
+        super().make_test_function(force)
+
+    def _make_loss_trackers(self) -> None:
+        """Let Keras make its means of losses, by a loss of a single padding row."""
+        losses = self.loss if isinstance(self.loss, dict) else {}
+        made = self.train_function is not None or self.test_function is not None
+        if made or not all(hasattr(x, "normalization") for x in losses.values()):
+            return  # losses of somebody else may not know padding
+        counts = composition([0], [0], 1)
+        rows = {"energy": tf.zeros((1,)), "virial": tf.zeros((1, 3, 3))}
+        targets = {key: structure_target(row, counts) for key, row in rows.items()}
+        rows["forces"] = tf.zeros((1, 3))
+        targets["forces"] = atom_target(rows["forces"], [0], [0])
+        self.compute_loss(
+            y={key: targets[key] for key in losses},
+            y_pred={key: rows[key] for key in losses},
+        )
+        self.reset_metrics()
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile as before; losses and metrics read the statistics of this model."""

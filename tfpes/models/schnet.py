@@ -125,7 +125,8 @@ class SchNet(Network):
             intervals = max(_INTERVALS * (self.basis_size - 1), _LEAST_INTERVALS)
             place = distance * (intervals / self.cutoff)
             constants = self._constants(intervals, distance.dtype)
-            return lambda block: interpolate(self._table(block, *constants), place)
+            tables = [self._table(block, *constants) for block in range(self.blocks)]
+            return interpolate(tables, place).__getitem__
         basis = gaussian_basis(distance, self.basis_size, self.cutoff)
         basis = tf.cast(basis, self.compute_dtype)
         switch = cutoff_function(distance, self.cutoff, self.cutoff_function)[:, None]
