@@ -47,7 +47,7 @@ def errors(model, test):
 
 def fit(model, structures, test, epochs, rate, after=()):
     """Train, and return the errors before and after some of the epochs."""
-    budget = compile_potential(model, Options(learning_rate=rate, epochs=epochs))
+    budget, _ = compile_potential(model, Options(learning_rate=rate, epochs=epochs))
     table = [errors(model, test)]
     note = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: (

@@ -2,10 +2,10 @@
 
 import doctest
 import importlib
-import json
 import pathlib
 import pkgutil
 import re
+import runpy
 import subprocess
 import sys
 
@@ -58,14 +58,16 @@ def test_readme_code_runs(readme, tmp_path):
 
 
 def test_readme_says_what_the_benchmark_found(readme):
-    path = ROOT / "docs/results/ratio.json"
-    sets = json.loads(path.read_text(encoding="utf-8"))["sets"].values()
-    raw = [losses["raw"]["at 1:1"] for losses in sets]
-    auto = sorted(losses["standardized, auto"]["at 1:1"] for losses in sets)
+    spreads = runpy.run_path(ROOT / "benchmarks/spread.py")["spreads"]
     text = " ".join(readme.split())
-    assert f"the raw loss is {min(raw):.2f} to {max(raw):.2f} times as bad" in text
-    assert f"{auto[-1]:.2f} times as bad on the fourth" in text
-    assert auto[:3] == [1.0, 1.0, 1.0]
+    for name, sentence in (
+        ("molecules", "by a factor of {} for total energies, {} for energies per atom "
+         "and {} for `tfpes`"),
+        ("alloys", "on `alloys` by {}, {} and {}."),
+    ):  # fmt: skip
+        _, rms, _ = spreads(name)
+        factors = rms.max(axis=1) / rms.min(axis=1)
+        assert sentence.format(*(f"{factor:.1f}" for factor in factors)) in text
 
 
 def test_readme_is_short_and_has_the_two_commands(readme):

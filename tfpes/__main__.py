@@ -2,4 +2,5 @@
 
 from tfpes_command import main
 
-main()
+if __name__ == "__main__":
+    main()

@@ -3,6 +3,7 @@ import json
 import ase.io
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -249,6 +250,18 @@ def test_interrupt_keeps_what_was_learned(
         (["--forces-weight", "-1"], "must not be negative"),
         (["--minutes", "0"], "positive"),
         (["--valid", "absent.xyz"], "needs a file that exists"),
+        (["--config-weights", "bulk"], "must be names and numbers"),
+        (["--config-weights", "bulk=-1"], "must not be negative"),
+        (["--config-weights", "bulk=1"], "Received: bulk. `config_type`"),
+        (["--weight-key", "w"], "must be a name that a structure has"),
+        (["--energies-of-atoms", "Xy=1"], "energies_of_atoms"),
+        (["--energies-of-atoms", "H=inf"], "must be names and numbers"),
+        (["--ratio", "1"], "two positive numbers, START:END"),
+        (["--ratio", "1:2", "--energy-weight", "3"], "takes the place of"),
+        (["--ratio", "1:2", "--forces-weight", "0"], "Leave one out"),
+        (["--ema", "1"], "at least 0 and below 1"),
+        (["--clip", "0"], "`--clip` must be positive"),
+        (["--delta", "2"], "is that of `--metric huber`"),
     ],
 )
 def test_bad_options(refuse, data, tmp_path, monkeypatch, arguments, text):
@@ -278,6 +291,43 @@ def test_a_wrong_word_is_refused_before_data_are_read(run, option):
 
 def test_a_name_that_is_nearly_that_of_a_set(refuse):
     refuse(["train", "molecule"], "Did you mean the data set 'molecules'?")
+
+
+def test_weights_and_atoms_of_the_file(refuse, frames, tmp_path, fitted):
+    """Weights have the mean 1; isolated atoms fix means that are not determined."""
+    images = [atoms.copy() for atoms in frames]
+    for atoms, labels in zip(images, frames, strict=True):
+        atoms.info.update(energy=labels.get_potential_energy(), config_type="liquid")
+        atoms.arrays["forces"] = labels.get_forces()
+    images[0].info["config_type"] = "bulk"
+    images[1].info["config_weight"] = 2.0
+    alloys = [atoms for atoms in images if set(atoms.symbols) == {"Cu"}]
+    for atoms in alloys:
+        atoms.symbols[:] = "CuAu" * (len(atoms) // 2)
+    alone = [Atoms(s, info={"energy": e}) for s, e in (("Cu", -1.0), ("Au", -3.0))]
+    path = tmp_path / "mixed.xyz"
+    ase.io.write(path, [*alloys, *alone])
+    command = ["train", path, "-o", tmp_path / "out", "--config-weights", "liquid=3"]
+    refuse([*command, *QUICK], "stopped by the test")
+    train = fitted["train"]
+    assert train.weight.mean() == pytest.approx(1.0)
+    assert sorted({w / train.weight.max() for w in train.weight})[-1] == 1.0
+    mean = fitted["model"].normalization.energy_mean.numpy()
+    assert mean[79] - mean[29] == pytest.approx(-2.0)  # as those of the atoms
+    table = ["--energies-of-atoms", "Cu=0,Au=5", "--overwrite"]
+    refuse([*command, *table, *QUICK], "stopped by the test")
+    found = fitted["model"].normalization.energy_mean.numpy()
+    assert found[79] - found[29] == pytest.approx(5.0)
+    assert found[79] + found[29] == pytest.approx(mean[79] + mean[29])
+
+
+def test_a_virial_needs_labels(refuse, tmp_path):
+    atoms = [labelled(bulk("Cu", cubic=True)) for _ in range(6)]
+    for image in atoms:
+        image.calc.results.pop("stress")
+    ase.io.write(tmp_path / "data.xyz", atoms)
+    command = ["train", tmp_path / "data.xyz", "-o", tmp_path / "out"]
+    refuse([*command, "--virial-weight", "1"], "needs labels of the stress")
 
 
 def test_errors_can_be_traced(data):

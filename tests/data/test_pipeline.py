@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 
 import numpy as np
@@ -6,6 +7,7 @@ import tensorflow as tf
 from ase import Atoms
 
 from tfpes.data import Padding, read
+from tfpes.layers import PESNormalization
 from tfpes.models import edge_vectors
 
 SHARED = ("acac_botnet", "mlearn6", "mptrj_random_1k", "nbmotaw_mvl")
@@ -117,6 +119,42 @@ def test_padding_edges_are_beyond_the_cutoff(structures):
 def test_labels(structures, labels):
     _, targets = structures.batches(4, labels=labels).element_spec
     assert set(targets) == set(labels)
+
+
+def test_weights(structures):
+    """Of each structure and of its atoms; padding has none."""
+    weight = 1.0 + np.arange(len(structures))
+    weighted = dataclasses.replace(structures, weight=weight)
+    dataset = weighted.batches(4, labels=LABELS)
+    for plain, (inputs, targets, weights) in zip(
+        structures.batches(4, labels=LABELS), dataset, strict=True
+    ):
+        assert len(plain) == 2
+        assert weights.keys() == targets.keys()
+        energy = targets["energy"].numpy()[:, 0]
+        for value, found in zip(energy, weights["energy"].numpy(), strict=True):
+            same = np.flatnonzero(structures.energy == value)
+            assert found in (weight[same] if same.size else [0.0, *weight])
+        np.testing.assert_array_equal(weights["virial"], weights["energy"])
+        by_atom = weights["energy"].numpy()[inputs["structure_index"].numpy()]
+        np.testing.assert_array_equal(weights["forces"], by_atom)
+
+
+def test_a_weight_of_two_is_the_structure_twice(crystals):
+    some = read(crystals, 4.0, verbose=False)
+    number = np.arange(len(some))
+    weighted = dataclasses.replace(some, weight=1.0 + number % 2)
+    twice = some[np.repeat(number, 1 + number % 2)]
+    layers = PESNormalization(), PESNormalization()
+    for layer, data in zip(layers, (weighted, twice), strict=True):
+        layer.adapt(data.batches(8))
+    for name, value in layers[0].statistics.items():
+        np.testing.assert_allclose(value, layers[1].statistics[name], rtol=1e-9)
+    layers[1].adapt(some.batches(8))
+    assert (
+        layers[0].statistics["energy_mean"][29]
+        != (layers[1].statistics["energy_mean"][29])
+    )
 
 
 @pytest.mark.parametrize("shuffle", [False, True])

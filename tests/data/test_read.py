@@ -188,10 +188,33 @@ def test_virial_is_minus_volume_times_stress(form):
 
 
 @pytest.mark.parametrize("pbc", [False, [True, True, False]])
-def test_no_virial_without_three_periods(pbc):
+def test_no_virial_without_a_volume(pbc):
     atoms = periodic(stress=np.eye(3))
+    atoms.cell[2] = 0
     atoms.pbc = pbc
     assert np.isnan(read_quietly([atoms]).virial).all()
+
+
+def test_a_slab_with_three_vectors_has_a_volume():
+    atoms = periodic(stress=np.eye(3))
+    atoms.pbc = [True, True, False]
+    found = read_quietly([atoms]).virial[0]
+    np.testing.assert_allclose(found, -atoms.get_volume() * np.eye(3), rtol=1e-14)
+
+
+def test_weights(capsys):
+    images = [hydrogen(energy=1.0, config_weight=w, mine=2.0) for w in (0, 3)]
+    images.append(hydrogen(energy=1.0))
+    assert read(images, 4.0).weight.tolist() == [0, 3, 1]
+    assert "Weights (config_weight): 0 to 3." in capsys.readouterr().err
+    assert read_quietly(images, weight_key=None).weight.tolist() == [1, 1, 1]
+    assert read_quietly(images, weight_key="mine")[1:].weight.tolist() == [2, 1]
+    with pytest.raises(ValueError, match=r"`weight_key`.*'none', which none has"):
+        read_quietly(images, weight_key="none")
+    for wrong in (-1.0, np.nan, np.inf, "much", [1.0, 2.0]):
+        images[1].info["config_weight"] = wrong
+        with pytest.raises(ValueError, match=r"The weight of a structure.*structure 1"):
+            read_quietly(images)
 
 
 def test_sign_of_the_virial():

@@ -37,6 +37,7 @@ def simulated(composition, energy, forces=None):
         atom_offsets=offsets,
         edge_offsets=np.zeros(count + 1, np.int64),
         config_type=np.full(count, ""),
+        weight=np.ones(count),
         cutoff=5.0,
     )
 

@@ -28,6 +28,26 @@ def test_water(fill):
     assert fit.rank == 1
 
 
+def test_isolated_atoms_fix_what_is_undetermined(fill):
+    """They lie closest, and no baseline changes; without oxygen, H alone counts."""
+    waters, energies = [WATER] * 4, [-14.1, -14.3, -13.9, -14.5]
+    alone = [False] * 4 + [True] * 2
+    table = fill([*waters, {1: 1}, {8: 1}], [*energies, -1.0, -9.0], None, alone)
+    fit = fit_energy(table)
+    # μ = ref + n (E - n·ref) / n², with n = (2, 1), E = -14.2 and n·ref = -11.
+    expected = [-1.0 + 2 * -3.2 / 5, -9.0 - 3.2 / 5]
+    assert fit.mean[[1, 8]] == pytest.approx(expected, **EXACT)
+    assert 2 * fit.mean[1] + fit.mean[8] == pytest.approx(-14.2, **EXACT)
+    assert fit.variance[[1, 8]] == pytest.approx([1 / 45] * 2, **EXACT)
+    given = fit_energy(fill(waters, energies), reference={"H": -1.0, "O": -9.0})
+    assert given.mean[[1, 8]] == pytest.approx(expected, **EXACT)
+    # Determined ones stay as they are.
+    pair, energies = [{1: 2}, {1: 4}, {1: 6}], [-3.0, -6.5, -9.1]
+    more = fill([*pair, {1: 1}], [*energies, 5.0], None, [False] * 3 + [True])
+    plain = fit_energy(fill(pair, energies)).mean[1]
+    assert fit_energy(more).mean[1] == pytest.approx(plain, **EXACT)
+
+
 def test_water_clusters(fill):
     table = fill([{1: 2 * n, 8: n} for n in (1, 2, 3, 4)], [-14.1, -28.6, -42.3, -56.8])
     fit = fit_energy(table)

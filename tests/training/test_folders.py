@@ -94,7 +94,7 @@ def test_a_checkpoint_that_a_kill_left_behind_the_end(folder):
     ],
 )
 def test_checkpoint_of_something_else(folder, state, monkeypatch):
-    monkeypatch.setattr(run_module, "read_parts", lambda *arguments: {})
+    monkeypatch.setattr(run_module, "read_parts", lambda *arguments: ({}, {}))
     np.savez(folder / CHECKPOINT, state=np.array(json.dumps(state)))
     with pytest.raises(ValueError, match=r"checkpoint\.npz', which is damaged"):
         resume(folder)

@@ -47,7 +47,19 @@ def options(tmp_path_factory):
         frames.append(atoms)
     path = tmp_path_factory.mktemp("data") / "data.xyz"
     ase.io.write(path, frames)
-    return Options(data=[str(path)], epochs=EPOCHS, channels=8, blocks=1, batch_size=4)
+    # All that has a state of its own.
+    return Options(
+        data=[str(path)],
+        epochs=EPOCHS,
+        channels=8,
+        blocks=1,
+        batch_size=4,
+        virial_weight=0.1,
+        ratio="0.1:10",
+        weight_decay=1e-3,
+        ema=0.9,
+        patience=5,
+    )
 
 
 def history(folder):
@@ -249,11 +261,11 @@ def test_damaged_checkpoint(stopped):
 
 
 @pytest.fixture
-def checkpoint(stopped):
+def checkpoint(stopped, options):
     """A checkpoint that was restored from the stopped run."""
     saved = Saved(stopped / CHECKPOINT)
     model = saved.model()
-    budget = compile_potential(model, Options(epochs=EPOCHS))
+    budget, _ = compile_potential(model, options)
     checkpoint = Checkpoint(
         stopped / CHECKPOINT,
         BestModel(stopped / "model.keras"),

@@ -38,6 +38,9 @@ EnergyKey = Annotated[
 ForcesKey = Annotated[str, of_data(help="Name of the forces; likewise.")]
 StressKey = Annotated[str, of_data(help="Name of the stress, eV/Å³; likewise.")]
 VirialKey = Annotated[str, of_data(help="Name of the virial, eV; likewise.")]
+WeightKey = Annotated[
+    str, of_data(help="Name of the weights of structures, 1 where there are none.")
+]
 BatchSize = Annotated[int, of_data(min=1, help="Structures in a batch.")]
 SizeLaw = Annotated[
     fit_options.SizeLaw,

@@ -23,6 +23,7 @@ def stats_command(
     forces_key: options.ForcesKey = "forces",
     stress_key: options.StressKey = "stress",
     virial_key: options.VirialKey = "virial",
+    weight_key: options.WeightKey = "config_weight",
     size_law: options.SizeLaw = "auto",
     robust: Annotated[
         bool,
@@ -52,6 +53,7 @@ def stats_command(
             forces_key=forces_key,
             stress_key=stress_key,
             virial_key=virial_key,
+            weight_key=weight_key,
         )
         console.print(f"{structures}", highlight=False)
         present = tuple(
@@ -59,7 +61,9 @@ def stats_command(
             for name in ("energy", "forces", "virial")
             if not np.isnan(getattr(structures, name)).all()
         )
-        normalization.adapt(structures.batches(64, labels=present))
+        normalization.adapt(
+            structures.batches(64, labels=present, isolated_atoms="include")
+        )
         print_report(normalization, console)
 
         plot_statistics(folder, structures, normalization)

@@ -28,6 +28,15 @@ def train_command(
     forces_key: options.ForcesKey = Options.forces_key,
     stress_key: options.StressKey = Options.stress_key,
     virial_key: options.VirialKey = Options.virial_key,
+    weight_key: options.WeightKey = Options.weight_key,
+    config_weights: Annotated[
+        str,
+        of_data(
+            metavar="TYPE=W,...",
+            help="Weights by config_type, such as bulk=1,liquid=5; else 1.",
+            show_default=False,
+        ),
+    ] = Options.config_weights,
     size_law: options.SizeLaw = Options.size_law,
     stats: Annotated[
         str | None,
@@ -36,6 +45,14 @@ def train_command(
             "law, instead of those of DATA."
         ),
     ] = None,
+    energies_of_atoms: Annotated[
+        str,
+        of_statistics(
+            metavar="file|EL=E,...",
+            help="Energies of isolated atoms, eV, such as H=-13.6,O=-432: they fix the "
+            "mean energies where compositions do not.",
+        ),
+    ] = Options.energies_of_atoms,
     epochs: Annotated[int | None, of_fit(min=1, help="Epochs.")] = None,
     minutes: Annotated[
         float | None,
@@ -53,9 +70,35 @@ def train_command(
     forces_weight: Annotated[
         float, of_fit(help="Weight of the force loss.")
     ] = Options.forces_weight,
+    virial_weight: Annotated[
+        float, of_fit(help="Weight of the virial loss, 0 for none.")
+    ] = Options.virial_weight,
+    ratio: Annotated[
+        str | None,
+        of_fit(
+            metavar="START:END",
+            help="Energy : forces ratio that goes from one number to another by equal "
+            "factors, instead of --energy-weight.",
+        ),
+    ] = None,
+    delta: Annotated[
+        float, of_fit(help="Of the metric huber, in standard deviations.")
+    ] = Options.delta,
     learning_rate: Annotated[
         float, of_fit(help="Largest learning rate.")
     ] = Options.learning_rate,
+    clip: Annotated[float, of_fit(help="Largest norm of the gradient.")] = Options.clip,
+    weight_decay: Annotated[
+        float, of_fit(help="Of the optimizer, per unit of learning rate.")
+    ] = Options.weight_decay,
+    ema: Annotated[
+        float,
+        of_fit(help="Momentum of averaged weights, such as 0.99; 0 for none."),
+    ] = Options.ema,
+    patience: Annotated[
+        int | None,
+        of_fit(min=1, help="Stop after so many epochs without a better one."),
+    ] = None,
     network: Annotated[Network, of_fit(help="Kind of network.")] = Options.network,
     channels: Annotated[int, of_fit(help="Features per atom.")] = Options.channels,
     blocks: Annotated[int, of_fit(help="Interaction blocks.")] = Options.blocks,

@@ -9,6 +9,15 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+NAMES = {
+    "energy_key": "energy",
+    "forces_key": "forces",
+    "stress_key": "stress",
+    "virial_key": "virial",
+    "weight_key": "config_weight",
+}
+"""Under which labels and weights are looked for, by default."""
+
 _KINDS = ("energy", "forces", "stress", "virial")
 """Of labels, and the names that stand for all usual ones."""
 
@@ -114,6 +123,45 @@ def choose(labels: Sequence[_Labels], keys: Keys, found: Iterable[str]) -> Keys:
                 f"{known}. Correct it, or leave it out."
             )
     return chosen
+
+
+def has_volume(atoms: Atoms) -> bool:
+    """Return whether a structure is periodic, and its cell has three vectors.
+
+    Codes for crystals tell a stress of slabs and wires per volume of such a cell, too.
+    """
+    return bool(atoms.pbc.any()) and atoms.cell.rank == 3
+
+
+def weight_of(atoms: Atoms, key: str | None, place: str) -> NDArray[np.float64]:
+    """Return the weight of a structure, (1,)."""
+    value = atoms.info.get(key, 1.0)
+    try:
+        weight = np.asarray(value, np.float64).reshape(1)
+    except (TypeError, ValueError):
+        weight = np.array([np.nan])
+    if not 0 <= weight[0] < np.inf:
+        raise ValueError(
+            "The weight of a structure must be a number, finite and not negative. "
+            f"Received: {place} with {key} = {value!r}. Correct it, or pass "
+            "`weight_key=None`."
+        )
+    return weight
+
+
+def is_weighted(names: Iterable[set[str]], key: str | None) -> bool:
+    """Return whether a structure has a weight, from the names that each has.
+
+    Raises:
+        ValueError: if none has, and the name is not that of the default.
+    """
+    weighted = any(key in found for found in names)
+    if key not in (None, NAMES["weight_key"]) and not weighted:
+        raise ValueError(
+            "`weight_key` (`--weight-key`) must be a name that a structure has. "
+            f"Received: {key!r}, which none has. Correct it, or leave it out."
+        )
+    return weighted
 
 
 def summary(labels: Sequence[_Labels], chosen: Keys) -> str:

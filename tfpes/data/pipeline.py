@@ -101,6 +101,7 @@ class _Assembler:
         labels: tuple[str, ...],
     ) -> None:
         self.labels = labels
+        self.weighted = bool(labels) and bool(np.any(columns["weight"] != 1))
         self.shapes = plan.shapes
         self.num_structures = plan.num_structures
         self.padding_structure = len(columns["energy"])
@@ -108,6 +109,7 @@ class _Assembler:
             **padding_values(cutoff),
             "edge_index": 0,
             **dict.fromkeys(_LABELS, np.nan),
+            "weight": 0.0,
         }
         for name in ("atom_offsets", "edge_offsets"):
             last[name] = columns[name][-1]
@@ -117,9 +119,7 @@ class _Assembler:
             name: tf.constant(pad(rows[name], value, 1)) for name, value in last.items()
         }
 
-    def assemble(
-        self, picked: tf.Tensor
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def assemble(self, picked: tf.Tensor) -> tuple[dict[str, Tensor], ...]:
         """Gather the picked structures and pad them to the first shape that fits."""
         data = self.columns
         nothing = tf.constant(self.padding_structure, picked.dtype)
@@ -162,7 +162,12 @@ class _Assembler:
                 targets[label] = structure_target(
                     tf.gather(data[label], picked), counts
                 )
-        return inputs, targets
+        if not self.weighted:
+            return inputs, targets
+        weight = tf.gather(data["weight"], picked)
+        by_atom = tf.cast(tf.gather(weight, structure_index), tf.float32)
+        weights = {k: by_atom if k == "forces" else weight for k in self.labels}
+        return inputs, targets, weights
 
     def _shape(self, atoms: tf.Tensor, edges: tf.Tensor) -> tuple[Any, Any]:
         """Return the padded sizes; integers if there is only one shape."""

@@ -14,7 +14,17 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 
 from tfpes.data.embedded import EMBEDDED, embedded_path
-from tfpes.data.labels import Keys, candidates, check_keys, choose, summary
+from tfpes.data.labels import (
+    NAMES,
+    Keys,
+    candidates,
+    check_keys,
+    choose,
+    has_volume,
+    is_weighted,
+    summary,
+    weight_of,
+)
 from tfpes.data.neighbours import near_each_other, neighbour_list
 from tfpes.data.sources import Source, iterate
 from tfpes.data.structures import Structures, offsets
@@ -25,6 +35,7 @@ _DTYPES: dict[str, type] = {
     "positions": np.float32, "atomic_numbers": np.int32, "cell": np.float32,
     "edge_index": np.int32, "edge_shift": np.int16, "energy": np.float64,
     "forces": np.float32, "virial": np.float64, "config_type": np.str_,
+    "weight": np.float64,
 }  # fmt: skip
 
 
@@ -36,6 +47,7 @@ def read(
     forces_key: str | None = "forces",
     stress_key: str | None = "stress",
     virial_key: str | None = "virial",
+    weight_key: str | None = "config_weight",
     verbose: bool = True,
 ) -> Structures:
     """Read structures, their labels and their neighbour lists.
@@ -55,6 +67,8 @@ def read(
         forces_key: name of the forces, or None.
         stress_key: name of the stress (Voigt or 3 × 3), or None.
         virial_key: name of the virial ``-dE/dε``, eV (Voigt or 3 × 3), or None.
+        weight_key: name in ``atoms.info`` of the weight of a structure in losses and
+            statistics, 1 where it has none; None for 1 everywhere.
         verbose: show a progress bar, and say which labels and how many isolated atoms
             were found.
 
@@ -66,7 +80,8 @@ def read(
         ValueError: if a file cannot be read, holds no structure or no energy, no label
             of a given name or several that could be meant; or if a structure has no
             atoms, atoms on top of each other, an unknown element, a NaN position or an
-            infinite label. The message names the structure.
+            infinite label, or a weight that is no number, or negative. The message
+            names the structure.
 
     Example:
         >>> from ase.build import molecule
@@ -96,6 +111,7 @@ def read(
         task = progress.add_task("Reading", total=None)
         for place, atoms in iterate(source):
             rows.append(_row(atoms, place, cutoff, keys))
+            rows[-1]["weight"] = weight_of(atoms, weight_key, place)
             progress.advance(task)
     if not rows:
         raise ValueError(
@@ -107,9 +123,13 @@ def read(
         row.update(_chosen_labels(row, chosen))
     if energy_key is not None and not any(np.isfinite(row["energy"]) for row in rows):
         _refuse_unlabelled(rows, energy_key)
+    weighted = is_weighted((row["names"] for row in rows), weight_key)
     structures = _join(rows, cutoff)
     if verbose and any(keys.values()):
         console.print(summary(labels, chosen))
+        if weighted:
+            low, high = structures.weight.min(), structures.weight.max()
+            console.print(f"Weights ({weight_key}): {low:g} to {high:g}.")
         if alone := np.count_nonzero(structures.isolated_atoms):
             console.print(
                 f"{alone} isolated atom(s): in no statistics, no loss and no metric, "
@@ -159,7 +179,7 @@ def read_or_load(
         (name,) = source
     if isinstance(name, str) and name in EMBEDDED and not pathlib.Path(name).exists():
         for key, label in keys.items():
-            if label != key.removesuffix("_key"):
+            if label != NAMES[key]:
                 raise ValueError(
                     "The labels of an embedded data set have names of their own. "
                     f"Received: `{key}` {label!r} for {name!r}. Leave it out."
@@ -198,8 +218,8 @@ def _row(atoms: Atoms, place: str, cutoff: float, keys: Keys) -> dict[str, Any]:
         "labels": labels,
         "names": names,
         "place": place,
-        # A stress is a derivative per volume: without three periods there is none.
-        "volume": atoms.cell.volume if atoms.pbc.all() else np.nan,
+        # A stress is a derivative per volume, which a molecule does not have.
+        "volume": atoms.cell.volume if has_volume(atoms) else np.nan,
     }
 
 

@@ -34,6 +34,7 @@ class Structures:
         atom_offsets: (S + 1,) int64, where the atoms of each structure start.
         edge_offsets: (S + 1,) int64, where the edges of each structure start.
         config_type: (S,) strings, as found in the file, or empty.
+        weight: (S,) float64, how much a structure counts in losses and statistics.
         cutoff: radius of the neighbour lists, Å.
     """
 
@@ -48,6 +49,7 @@ class Structures:
     atom_offsets: NDArray[np.int64]
     edge_offsets: NDArray[np.int64]
     config_type: NDArray[np.str_]
+    weight: NDArray[np.float64]
     cutoff: float
 
     def __len__(self) -> int:
@@ -122,6 +124,7 @@ class Structures:
             atom_offsets=offsets(self.num_atoms[picked]),
             edge_offsets=offsets(self.num_edges[picked]),
             config_type=self.config_type[picked],
+            weight=self.weight[picked],
             cutoff=self.cutoff,
         )
 
@@ -195,6 +198,9 @@ class Structures:
         isolated_atoms: str = "exclude",
     ) -> tf.data.Dataset:
         """Make a ``tf.data.Dataset`` of padded batches ``(inputs, targets)``.
+
+        Where a :attr:`weight` is not 1, they are ``(inputs, targets, weights)``, the
+        weights a dict like the targets, of each structure or atom.
 
         Structures are grouped so that all batches are nearly the same size (see
         ``tfpes.data.packing.balanced_batches``), *not* in the order in which they

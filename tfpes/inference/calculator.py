@@ -13,6 +13,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
 from tfpes.data import read
+from tfpes.data.labels import has_volume
 from tfpes.data.neighbours import near_each_other
 from tfpes.data.pipeline import pad, padding_values
 from tfpes.data.verlet_list import VerletList
@@ -190,9 +191,9 @@ class Calculator(ASECalculator):
 def _results(
     atoms: Atoms, energy: float, forces: NDArray, virial: NDArray
 ) -> dict[str, Any]:
-    """Return results as ASE wants them; a stress needs three periods."""
+    """Return results as ASE wants them; a stress needs a volume."""
     results = {"energy": energy, "free_energy": energy, "forces": forces}
-    if atoms.pbc.all():
+    if has_volume(atoms):
         stress = -virial / atoms.get_volume()
         results["stress"] = full_3x3_to_voigt_6_stress(stress)
     return results

@@ -14,6 +14,7 @@ _COLUMNS = (
     ("val_loss", "loss", "validation", 1.0, "12.4f"),
     ("val_energy_mae", "E MAE", "meV/atom", 1e3, "10.2f"),
     ("val_forces_rmse", "F RMSE", "meV/Å", 1e3, "9.1f"),
+    ("val_virial_rmse", "W RMSE", "meV/atom", 1e3, "10.1f"),
 )
 
 
@@ -23,13 +24,17 @@ class EpochLines(keras.callbacks.Callback):
     Args:
         console: where to print.
         total_epochs: if known.
+        virial: whether there is a column for them.
     """
 
-    def __init__(self, console: Console, total_epochs: int | None = None) -> None:
+    def __init__(
+        self, console: Console, total_epochs: int | None = None, virial: bool = False
+    ) -> None:
         """Take the console."""
         super().__init__()
         self.console = console
         self.total_epochs = total_epochs
+        self.virial = virial
         self._start = 0.0
         self._progress = Progress(disable=True)
 
@@ -40,6 +45,7 @@ class EpochLines(keras.callbacks.Callback):
             cells = (
                 f"{column[heading]:>{int(column[4].split('.')[0])}}"
                 for column in _COLUMNS
+                if self.virial or column[0] != "val_virial_rmse"
             )
             self.console.print(first + "".join(cells), highlight=False)
 

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 from rich.console import Console
 
-from tfpes.callbacks import BestModel, CosineBudget, StopOnNaN
+from tfpes.callbacks import BestModel, CosineBudget, LossWeightSchedule, StopOnNaN
 from tfpes.callbacks.best_model import save_model
 from tfpes.data import Structures
 from tfpes.models import Potential
@@ -32,6 +32,7 @@ class Run:
         parts: the structures to train on, to validate and to test with.
         folder: of its files.
         console: where to show progress and results.
+        schedule: of the loss weights that the model was compiled with.
     """
 
     options: Options
@@ -40,6 +41,7 @@ class Run:
     parts: dict[str, Structures]
     folder: pathlib.Path
     console: Console
+    schedule: LossWeightSchedule | None = None
 
 
 def fit(run: Run, saved: Saved | None) -> tuple[Checkpoint, bool]:
@@ -74,7 +76,7 @@ def fit(run: Run, saved: Saved | None) -> tuple[Checkpoint, bool]:
 def _run_epochs(run: Run, checkpoint: Checkpoint) -> bool:
     """Run the epochs that are left, and return whether they were interrupted."""
     options, parts = run.options, run.parts
-    lines = EpochLines(run.console, options.epochs)
+    lines = EpochLines(run.console, options.epochs, "virial" in options.labels)
     ((unit, number),) = options.budget.items()
     run.console.print(
         f"\nTraining for {number:g} {unit} (the first step is compiled, which takes a "
@@ -85,15 +87,26 @@ def _run_epochs(run: Run, checkpoint: Checkpoint) -> bool:
     tell = keras.callbacks.LambdaCallback(
         on_epoch_begin=lambda number, logs: epoch.assign(number)
     )
-    callbacks: list[Any] = [tell, checkpoint.budget, StopOnNaN(), checkpoint.best]
+    # The order matters: what the best model is compared by comes before it, and the
+    # state of the run is written when all have done their part.
+    callbacks: list[Any] = [tell, checkpoint.budget, StopOnNaN()]
+    if run.schedule is not None:
+        callbacks.append(run.schedule)
+    callbacks += _best(run, checkpoint)
     before = tf.config.experimental.tensor_float_32_execution_enabled()
     tf.config.experimental.enable_tensor_float_32_execution(options.tf32)
     try:
         run.model.fit(
             parts["train"].batches(
-                options.batch_size, shuffle=True, seed=options.seed, epoch=epoch
+                options.batch_size,
+                shuffle=True,
+                seed=options.seed,
+                labels=options.labels,
+                epoch=epoch,
             ),
-            validation_data=parts["valid"].batches(options.batch_size),
+            validation_data=parts["valid"].batches(
+                options.batch_size, labels=options.labels
+            ),
             initial_epoch=checkpoint.epoch,
             # A budget of minutes stops by itself.
             epochs=options.epochs or 10**9,
@@ -118,3 +131,23 @@ def _run_epochs(run: Run, checkpoint: Checkpoint) -> bool:
         lines.close()
         tf.config.experimental.enable_tensor_float_32_execution(before)
     return False
+
+
+def _best(run: Run, checkpoint: Checkpoint) -> list[Any]:
+    """Return what keeps the best model, and stops when none has come for long."""
+    best, patience = checkpoint.best, run.options.patience
+    callbacks: list[Any] = [best]
+    if run.options.ema:
+        # Averages are what is validated, and what is kept.
+        average = keras.callbacks.SwapEMAWeights()
+        to, fro = (
+            keras.callbacks.LambdaCallback(on_epoch_end=lambda *_, swap=swap: swap())
+            for swap in (average.on_test_begin, average.on_test_end)
+        )
+        callbacks = [average, to, best, fro]
+
+    def stop(epoch: int, logs: Any) -> None:
+        if patience and epoch - (best.best_epoch or 0) >= patience:
+            run.model.stop_training = True
+
+    return [*callbacks, keras.callbacks.LambdaCallback(on_epoch_end=stop)]

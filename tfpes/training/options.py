@@ -5,13 +5,19 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from tfpes.data.labels import NAMES
+from tfpes.elements import by_atomic_number
 from tfpes.finetuning import BASELINES, Baseline
 from tfpes.losses import elementwise
 from tfpes.statistics.fit.options import SizeLaw
 
 DEFAULT_MINUTES = 2.0
 Network = Literal["schnet", "painn"]
-_FROM_THE_MODEL = ("cutoff", "network", "channels", "blocks", "stats")
+_FROM_THE_MODEL = (
+    "cutoff", "network", "channels", "blocks", "stats", "energies_of_atoms",
+)  # fmt: skip
+FILE = "file"
+"""Energies of isolated atoms are those in the file."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,7 +32,10 @@ class Options:
     forces_key: str = "forces"
     stress_key: str = "stress"
     virial_key: str = "virial"
+    weight_key: str = NAMES["weight_key"]
+    config_weights: str = ""
     size_law: SizeLaw = "auto"
+    energies_of_atoms: str = FILE
     stats: str | None = None
     epochs: int | None = None
     minutes: float | None = None
@@ -34,7 +43,14 @@ class Options:
     metric: elementwise.Name = "mse"
     energy_weight: float = 1.0
     forces_weight: float = 1.0
+    virial_weight: float = 0.0
+    ratio: str | None = None
+    delta: float = 3.0
     learning_rate: float = 4e-3
+    clip: float = 10.0
+    weight_decay: float = 0.0
+    ema: float = 0.0
+    patience: int | None = None
     network: Network = "schnet"
     channels: int = 32
     blocks: int = 2
@@ -44,6 +60,11 @@ class Options:
     baseline: Baseline = "refit"
     output: str | None = None
     overwrite: bool = False
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What is trained on."""
+        return ("energy", "forces", *(["virial"] if self.virial_weight else []))
 
     @property
     def budget(self) -> dict[str, Any]:
@@ -66,17 +87,71 @@ def require_positive(**options: float) -> None:
             raise ValueError(f"`{flag(name)}` must be positive. Received: {value}.")
 
 
+def pairs(name: str, text: str) -> dict[str, float]:
+    """Read an option such as ``bulk=1,liquid=5``."""
+    found = {}
+    for part in filter(None, text.split(",")):
+        key, _, value = part.rpartition("=")
+        try:
+            found[key.strip()] = float(value)
+        except ValueError:
+            key = ""
+        if not key.strip() or not math.isfinite(found[key.strip()]):
+            raise ValueError(
+                f"`{flag(name)}` must be names and numbers, such as A=1,B=2.5. "
+                f"Received: {text!r}."
+            )
+    return found
+
+
+def ends(text: str) -> tuple[float, float]:
+    """Read the option ``--ratio``."""
+    try:
+        start, end = map(float, text.split(":"))
+    except ValueError:
+        start = end = math.nan
+    if not (0 < start < math.inf and 0 < end < math.inf):
+        raise ValueError(
+            "`--ratio` must be two positive numbers, START:END, of the energy : forces "
+            f"ratio. Received: {text!r}. For one that stays, use `--energy-weight`."
+        )
+    return start, end
+
+
 def check(options: Options) -> None:
     """Raise a ValueError for options that make no sense."""
+    if min(pairs("config_weights", options.config_weights).values(), default=0) < 0:
+        raise ValueError(
+            "`--config-weights` must not be negative. Received: "
+            f"{options.config_weights!r}."
+        )
+    if options.energies_of_atoms != FILE:
+        name = "energies_of_atoms"
+        by_atomic_number(pairs(name, options.energies_of_atoms), name)
+    if options.ratio is not None:
+        ends(options.ratio)
+        if not options.forces_weight:
+            raise ValueError(
+                "`--ratio` is that of energies to forces. Received: "
+                "`--forces-weight 0` as well. Leave one out."
+            )
+    if not 0 <= options.ema < 1:
+        raise ValueError(
+            "`--ema` must be at least 0 and below 1, such as 0.99. Received: "
+            f"{options.ema}."
+        )
     require_positive(
         **{
             name: getattr(options, name)
-            for name in ("cutoff", "batch_size", "learning_rate", "channels", "blocks")
+            for name in (
+                "cutoff", "batch_size", "learning_rate", "channels", "blocks",
+                "clip", "delta",
+            )
         }
-    )
-    elementwise.resolve(options.metric, delta=1.0)
-    for name in ("energy_weight", "forces_weight"):
-        if not getattr(options, name) >= 0:
+    )  # fmt: skip
+    elementwise.resolve(options.metric, options.delta)
+    for name in ("energy_weight", "forces_weight", "virial_weight", "weight_decay"):
+        if not 0 <= getattr(options, name) < math.inf:
             raise ValueError(
                 f"`{flag(name)}` must not be negative. Received: "
                 f"{getattr(options, name)}."
@@ -110,6 +185,17 @@ def check_given(given: Mapping[str, Any]) -> None:
             "With `--from`, network, cutoff and statistics are those of the model. "
             f"Received: {flags} as well. Leave it out; `--baseline adapt` learns the "
             "statistics anew."
+        )
+    for one, other in (("ratio", "energy_weight"), ("stats", "energies_of_atoms")):
+        if given.get(one) is not None and other in given:
+            raise ValueError(
+                f"`{flag(one)}` takes the place of `{flag(other)}`. Received: both. "
+                "Leave one out."
+            )
+    if "delta" in given and given.get("metric") != "huber":
+        raise ValueError(
+            "`--delta` is that of `--metric huber`. Received: another metric. Leave it "
+            "out, or ask for that one."
         )
     if given.get("start") is None and "baseline" in given:
         raise ValueError(

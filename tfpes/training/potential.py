@@ -1,6 +1,8 @@
 """The potential that a run trains: network, statistics, losses."""
 
 import dataclasses
+import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -8,14 +10,27 @@ import numpy as np
 from rich.console import Console
 
 from tfpes import finetuning
-from tfpes.callbacks import CosineBudget
+from tfpes.callbacks import CosineBudget, LossWeightSchedule
 from tfpes.data import Structures
-from tfpes.elements import SYMBOLS, join_symbols
+from tfpes.elements import (
+    NUMBER_OF_COLUMNS,
+    SYMBOLS,
+    by_atomic_number,
+    join_symbols,
+)
 from tfpes.layers import PESNormalization
-from tfpes.losses import EnergyLoss, ForceLoss
-from tfpes.metrics import EnergyMAE, EnergyRMSE, ForceMAE, ForceRMSE
+from tfpes.losses import EnergyLoss, ForceLoss, VirialLoss
+from tfpes.metrics import (
+    EnergyMAE,
+    EnergyRMSE,
+    ForceMAE,
+    ForceRMSE,
+    VirialMAE,
+    VirialRMSE,
+)
 from tfpes.models import PaiNN, Potential, SchNet
-from tfpes.training.options import Options
+from tfpes.targets import Tensor, structure_target
+from tfpes.training.options import Options, ends
 
 
 def _make_network(options: Options) -> Any:
@@ -37,18 +52,41 @@ def print_report(normalization: PESNormalization, console: Console) -> None:
 
 
 def new_potential(
-    options: Options, structures: Structures, console: Console
+    options: Options,
+    structures: Structures,
+    console: Console,
+    atoms: Mapping[str, float] | None = None,
 ) -> Potential:
-    """Return a fresh network with the statistics of the structures, or of a file."""
+    """Return a fresh network with the statistics of the structures, or of a file.
+
+    Args:
+        options: what to do.
+        structures: to train on.
+        console: for the report.
+        atoms: energies of isolated atoms by symbol, eV.
+    """
     if options.stats is None:
         normalization = PESNormalization(size_law=options.size_law)
-        normalization.adapt(structures.batches(64))
+        batches = structures.batches(64, labels=options.labels)
+        normalization.adapt(itertools.chain(batches, _isolated(atoms or {})))
     else:
         normalization = PESNormalization.from_json(options.stats)
         _check_statistics(options, normalization, structures)
         console.print(f"Statistics: {options.stats}", highlight=False)
     print_report(normalization, console)
-    return Potential(_make_network(options), normalization)
+    return Potential(
+        _make_network(options),
+        normalization,
+        compute_virial=bool(options.virial_weight),
+    )
+
+
+def _isolated(atoms: Mapping[str, float]) -> list[dict[str, Tensor]]:
+    """Return isolated atoms as a batch of targets, if there are any."""
+    energy = by_atomic_number(atoms, "energies_of_atoms")
+    rows = np.flatnonzero(np.isfinite(energy))
+    target = structure_target(energy[rows], np.eye(NUMBER_OF_COLUMNS)[rows])
+    return [{"energy": target}] if atoms else []
 
 
 def continued_potential(
@@ -62,6 +100,7 @@ def continued_potential(
             normalization.options, size_law=options.size_law
         )
     finetuning.prepare(model, structures, options.baseline)
+    model.compute_virial = model.compute_virial or bool(options.virial_weight)
     console.print(f"Model: {options.start}, baseline: {options.baseline}")
     print_report(normalization, console)
     shift = normalization.energy_mean.numpy() - before
@@ -77,32 +116,49 @@ def continued_potential(
 
 def compile_potential(
     model: Potential, options: Options, steps_per_execution: int = 1
-) -> CosineBudget:
+) -> tuple[CosineBudget, LossWeightSchedule | None]:
     """Give a potential its optimizer, losses and metrics.
 
     Returns:
-        The callback that the learning rate depends on.
+        The callbacks that the learning rate and, maybe, the loss weights depend on.
     """
-    normalization = model.normalization
     budget = CosineBudget(options.learning_rate, **options.budget)
+    weights = {name: getattr(options, f"{name}_weight") for name in options.labels}
+    schedule = None
+    if options.ratio is not None:
+        start, end = ends(options.ratio)
+
+        def ratio(_: int) -> float:
+            """Return the weight of energies: it grows by equal factors."""
+            growth = (end / start) ** min(budget.progress, 1.0)
+            return options.forces_weight * start * growth
+
+        schedule = LossWeightSchedule(**{**weights, "energy": ratio})
+        weights = schedule.weights
+    losses = {"energy": EnergyLoss, "forces": ForceLoss, "virial": VirialLoss}
+    metrics = {
+        "energy": [EnergyMAE(), EnergyRMSE()],
+        "forces": [ForceMAE(), ForceRMSE()],
+        "virial": [VirialMAE(), VirialRMSE()],
+    }
     model.compile(
-        optimizer=keras.optimizers.Adam(budget.schedule, global_clipnorm=10.0),
+        optimizer=keras.optimizers.Adam(
+            budget.schedule,
+            global_clipnorm=options.clip,
+            weight_decay=options.weight_decay or None,
+            use_ema=bool(options.ema),
+            ema_momentum=options.ema or 0.99,
+        ),
         loss={
-            "energy": EnergyLoss(normalization, options.metric),
-            "forces": ForceLoss(normalization, options.metric),
+            name: losses[name](model.normalization, options.metric, delta=options.delta)
+            for name in options.labels
         },
-        loss_weights={
-            "energy": options.energy_weight,
-            "forces": options.forces_weight,
-        },
-        metrics={
-            "energy": [EnergyMAE(), EnergyRMSE()],
-            "forces": [ForceMAE(), ForceRMSE()],
-        },
+        loss_weights=weights,
+        metrics={name: metrics[name] for name in options.labels},
         steps_per_execution=steps_per_execution,
         jit_compile=True,
     )
-    return budget
+    return budget, schedule
 
 
 def _check_statistics(
@@ -117,12 +173,14 @@ def _check_statistics(
             f"without {join_symbols(unknown)}. Make statistics of data that hold "
             "them with `tfpes stats --save`, or leave `--stats` out."
         )
-    if options.forces_weight:
+    for name in options.labels[1:]:
+        if not getattr(options, f"{name}_weight"):
+            continue
         try:
-            normalization.require_adapted("forces")
+            normalization.require_adapted(name)
         except RuntimeError:
             raise ValueError(
-                "Training on forces needs their scale. Received: "
-                f"'{options.stats}', made of data without forces. Make it of data "
-                "with forces, or pass `--forces-weight 0`."
+                f"Training on {name} needs their scale. Received: "
+                f"'{options.stats}', made of data without {name}. Make it of data "
+                f"with {name}, or pass `--{name}-weight 0`."
             ) from None

@@ -1,5 +1,6 @@
 """The structures of a training run."""
 
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 
@@ -7,16 +8,25 @@ import numpy as np
 from rich.console import Console
 
 from tfpes.data import Structures, read_or_load
-from tfpes.elements import join_symbols
-from tfpes.training.options import Options
+from tfpes.elements import SYMBOLS, join_symbols
+from tfpes.training.options import FILE, Options, pairs
 
 
-def read_parts(options: Options, console: Console) -> dict[str, Structures]:
-    """Read all files and divide them into training, validation and test sets."""
-    parts = {"train": _read_set(options, options.data, "data")}
+def read_parts(
+    options: Options, console: Console
+) -> tuple[dict[str, Structures], dict[str, float]]:
+    """Read all files and divide them into training, validation and test sets.
+
+    Returns:
+        The sets, and the energies of isolated atoms that are known, eV.
+    """
+    data = _read_set(options, options.data, "data")
+    atoms = _energies_of_atoms(options, data)
+    parts = {"train": data[~data.isolated_atoms]}
     for name, paths in (("valid", options.valid), ("test", options.test)):
         if paths:
-            parts[name] = _read_set(options, paths, name)
+            part = _read_set(options, paths, name)
+            parts[name] = part[~part.isolated_atoms]
     missing = [name for name in ("valid", "test") if name not in parts]
     if missing:
         fractions = (1.0 - 0.1 * len(missing), *(0.1 for _ in missing))
@@ -40,9 +50,59 @@ def read_parts(options: Options, console: Console) -> dict[str, Structures]:
                 f"{join_symbols(unknown)}. Add structures with these elements to the "
                 "training data, or leave them out."
             )
+    parts = _weighted(options, parts, console)
     for name, part in parts.items():
         console.print(f"{name:>6}: {part}", highlight=False)
-    return {name: parts[name] for name in ("train", "valid", "test")}
+    return {name: parts[name] for name in ("train", "valid", "test")}, atoms
+
+
+def _energies_of_atoms(options: Options, structures: Structures) -> dict[str, float]:
+    if options.energies_of_atoms != FILE:
+        return pairs("energies_of_atoms", options.energies_of_atoms)
+    alone = structures.isolated_atoms
+    energy = structures.energy[alone]
+    numbers = structures.atomic_numbers[structures.atom_offsets[:-1][alone]]
+    # Several of one element count alike.
+    return {
+        SYMBOLS[z]: float(energy[numbers == z].mean())
+        for z in np.unique(numbers[np.isfinite(energy)])
+        if np.isfinite(energy[numbers == z]).all()
+    }
+
+
+def _weighted(
+    options: Options, parts: dict[str, Structures], console: Console
+) -> dict[str, Structures]:
+    """Multiply weights by those of configurations, and give them the mean 1.
+
+    Raises:
+        ValueError: for a configuration that no structure has, or weights of 0 alone.
+    """
+    given = pairs("config_weights", options.config_weights)
+    if not given and all((part.weight == 1).all() for part in parts.values()):
+        return parts
+    kinds = set().union(*(part.config_type.tolist() for part in parts.values()))
+    if unknown := sorted(given.keys() - kinds):
+        raise ValueError(
+            "`--config-weights` must be of configurations that there are, "
+            f"{', '.join(sorted(kinds - {''})) or 'none'}. Received: "
+            f"{', '.join(unknown)}. `config_type` in the file names them."
+        )
+    weights = {
+        name: part.weight * [given.get(kind, 1.0) for kind in part.config_type]
+        for name, part in parts.items()
+    }
+    mean = weights["train"].mean()
+    if not mean:
+        raise ValueError(
+            "Some structure to train on must have a weight. Received: 0 for all."
+        )
+    low, high = weights["train"].min() / mean, weights["train"].max() / mean
+    console.print(f"Weights, of mean 1: {low:.3g} to {high:.3g}.", highlight=False)
+    return {
+        name: dataclasses.replace(part, weight=weights[name] / mean)
+        for name, part in parts.items()
+    }
 
 
 def _read_set(options: Options, paths: Sequence[str], name: str) -> Structures:
@@ -53,6 +113,7 @@ def _read_set(options: Options, paths: Sequence[str], name: str) -> Structures:
         forces_key=options.forces_key,
         stress_key=options.stress_key,
         virial_key=options.virial_key,
+        weight_key=options.weight_key,
     )
     isolated = structures.isolated_atoms
     if isolated.all():
@@ -61,7 +122,7 @@ def _read_set(options: Options, paths: Sequence[str], name: str) -> Structures:
             f"{options.cutoff:g} Å. Received: {len(structures)} isolated atoms in "
             f"`{name}`. Check the units (Å) and the cutoff."
         )
-    return structures[~isolated]
+    return structures
 
 
 def fingerprint(structures: Structures) -> str:
@@ -72,6 +133,8 @@ def fingerprint(structures: Structures) -> str:
         "energy", "forces", "virial",
     ):  # fmt: skip
         digest.update(np.ascontiguousarray(getattr(structures, name)).tobytes())
+    if (structures.weight != 1).any():
+        digest.update(structures.weight.tobytes())
     return digest.hexdigest()
 
 

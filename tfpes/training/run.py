@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 from rich.console import Console
 
 from tfpes import finetuning
-from tfpes.callbacks import CosineBudget
+from tfpes.callbacks import CosineBudget, LossWeightSchedule
 from tfpes.data import Structures
 from tfpes.files import made_folder, require_empty
 from tfpes.models import Potential
@@ -63,13 +64,13 @@ def train(options: Options, console: Console | None = None) -> pathlib.Path:
             start = finetuning.load_trained(options.start)
             options = dataclasses.replace(options, cutoff=network_cutoff(start))
         model, parts = _begin(options, start, console)
-        budget = _compile(model, options, parts["train"])
+        budget, schedule = _compile(model, options, parts["train"])
         # Only now, when nothing is wrong with the data.
         for name in (CHECKPOINT, RESULTS):
             # Of a run that is overwritten.
             (folder / name).unlink(missing_ok=True)
         write_config(folder, options, parts)
-        _finish(Run(options, model, budget, parts, folder, console), None)
+        _finish(Run(options, model, budget, parts, folder, console, schedule), None)
     return folder
 
 
@@ -103,7 +104,7 @@ def resume(
         _sweep(folder)
         if (folder / CHECKPOINT).exists():
             saved = Saved(folder / CHECKPOINT)
-            parts = read_parts(options, console)
+            parts, _ = read_parts(options, console)
             model = saved.model()
         else:
             # Stopped in its first epoch.
@@ -111,8 +112,8 @@ def resume(
             start = options.start and finetuning.load_trained(options.start)
             model, parts = _begin(options, start or None, console)
         check_fingerprints(fingerprints, parts, str(folder))
-        budget = _compile(model, options, parts["train"])
-        _finish(Run(options, model, budget, parts, folder, console), saved)
+        budget, schedule = _compile(model, options, parts["train"])
+        _finish(Run(options, model, budget, parts, folder, console, schedule), saved)
     return folder
 
 
@@ -153,15 +154,21 @@ def _begin(
     """Return the model as it is before the first epoch, and the data."""
     console.print(f"Device: {device_name()}", highlight=False)
     keras.utils.set_random_seed(options.seed)
-    parts = read_parts(options, console)
+    parts, atoms = read_parts(options, console)
+    if options.virial_weight and np.isnan(parts["train"].virial).all():
+        raise ValueError(
+            "`--virial-weight` needs labels of the stress or the virial. Received: "
+            "none, or none of a periodic structure. Name them with `--stress-key` or "
+            "`--virial-key`, or leave the weight out."
+        )
     if start is None:
-        return new_potential(options, parts["train"], console), parts
+        return new_potential(options, parts["train"], console, atoms), parts
     return continued_potential(options, start, parts["train"], console), parts
 
 
 def _compile(
     model: Potential, options: Options, structures: Structures
-) -> CosineBudget:
+) -> tuple[CosineBudget, LossWeightSchedule | None]:
     steps = steps_per_execution(model, structures, options.batch_size)
     return compile_potential(model, options, steps)
 

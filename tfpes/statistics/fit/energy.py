@@ -48,7 +48,8 @@ def fit_energy(
         energy_variance: known variances, eV².
         collective_variance: known ``kappa²``, eV²; takes the place of the size law.
         reference: energy of an atom of each element, eV: what is undetermined stays as
-            close to it as possible. By default the mean energy of an atom.
+            close to it as possible. By default that of isolated atoms in the table, or
+            else the mean energy of an atom.
 
     Raises:
         ValueError: for given statistics of a wrong shape or value, if the table holds
@@ -72,6 +73,8 @@ def fit_energy(
             "`collective_variance` must be finite and not negative. Received: "
             f"{collective_variance}. Pass None to have it fitted."
         )
+    if reference is None:
+        reference = _isolated_atoms(table)
     known = _Known(
         _per_element("energy_mean", energy_mean),
         _per_element("energy_variance", energy_variance, positive=True),
@@ -212,6 +215,14 @@ def _fit(
         laws=laws,
         part=None if options.isolated_atoms == "include" else False,
     )
+
+
+def _isolated_atoms(table: CompositionTable) -> NDArray[np.float64]:
+    """Return the mean energies of isolated atoms, (119,), NaN where there are none."""
+    energy = np.full(NUMBER_OF_COLUMNS, np.nan)
+    rows = table.rows(isolated=True)
+    energy[rows.composition.indices] = rows.mean
+    return energy
 
 
 def _reference(rows: Rows, known: _Known) -> NDArray[np.float64]:

@@ -47,10 +47,10 @@ def energy_warnings(
             f"The compositions do not determine every mean energy: rank {fit.rank}. "
             f"Undetermined combinations: {text}. Any multiple of them could be added "
             "to the means without changing a single prediction on these data, so "
-            "losses and baselines are exact; but single means are a convention (the "
-            "closest to the mean energy of an atom), and predictions for other ratios "
-            "of these elements are not to be trusted. To fix them, add structures of "
-            "other ratios or pass `energy_mean` for some elements."
+            "losses and baselines are exact; but single means are a convention, the "
+            f"closest to {_closest(left_out)}, and predictions for other ratios of "
+            "these elements are not to be trusted. To fix them, add structures of "
+            "other ratios, isolated atoms, or pass `energy_mean` for some elements."
         )
     if fit.ill_conditioned:
         found.append(
@@ -73,18 +73,12 @@ def energy_warnings(
             "to the pooled one. Harmless for the others; add data for these elements, "
             "or pass `energy_mean` for them."
         )
-    if fit.rank and fit.compositions < 3 * fit.rank and not fit.degenerate:
+    # With one combination, compositions differ in size alone.
+    if fit.rank > 1 and fit.compositions < 3 * fit.rank and not fit.degenerate:
         found.append(
             f"Only {fit.compositions} distinct compositions for {fit.rank} means. The "
             "means fit their own compositions closely; expect larger deviations on "
             "new ones. Add compositions rather than more frames of the same."
-        )
-    if left_out:
-        found.append(
-            f"{left_out} isolated atoms were left out: their energies "
-            "lie a cohesive energy away from the mean and would inflate the spread. "
-            "Pass `isolated_atoms='include'` to use them, or their energies as "
-            "`reference_energies` of the model."
         )
     if not fit.converged:
         found.append(
@@ -92,6 +86,12 @@ def energy_warnings(
             "report the data set."
         )
     return found + _shape_warnings(fit, moments, exponent)
+
+
+def _closest(isolated: int) -> str:
+    if isolated:
+        return "the energies of the isolated atoms"
+    return "the mean energy of an atom"
 
 
 def _light_weights(rows: Rows) -> str:
