@@ -21,6 +21,7 @@ from tfpes.plotting import STYLE, save_figure
 
 PICTURE = pathlib.Path(__file__).parents[1] / "docs/results/spread.png"
 NAMES = ("total energy", "energy per atom", "tfpes")
+STYLES = ("s:", "^--", "o-")
 # As the report has them: sizes up to 4, 16, 64, ... atoms.
 ENDS = 4.0 ** np.arange(1, 6)
 LEAST = 20  # structures in a bin
@@ -52,9 +53,7 @@ def main():
             sizes, values, law = spreads(name)
             print(f"{name} ({law} law)")
             print(f"{'atoms':18s}", *(f"{size:7.1f}" for size in sizes))
-            for label, rms, style in zip(
-                NAMES, values, ("s:", "^--", "o-"), strict=True
-            ):
+            for label, rms, style in zip(NAMES, values, STYLES, strict=True):
                 factor = rms.max() / rms.min()
                 shown = " ".join(f"{value:7.2f}" for value in rms)
                 print(f"{label:18s} {shown}, factor {factor:.1f}")
@@ -64,7 +63,7 @@ def main():
             axes.set_yticks([0.1, 0.3, 1, 3], ["0.1", "0.3", "1", "3"])
             axes.minorticks_off()
             axes.set_xticks([2, 10, 100], ["2", "10", "100"])
-        grid[0].set_ylabel("RMS of E′")
+        grid[0].set_ylabel("RMS of E'")
         grid[0].legend()
         save_figure(figure, PICTURE)
 

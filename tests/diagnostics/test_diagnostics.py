@@ -6,12 +6,14 @@ import ase
 import numpy as np
 import pytest
 import tensorflow as tf
+import typer
 from ase.build import bulk
 from scipy import stats
 
 import tfpes
+from tfpes.cli import app
 from tfpes.diagnostics import KINDS, diagnose, geometry, outliers, to_html
-from tfpes.diagnostics.advice import _balance
+from tfpes.diagnostics.model_advice import _balance
 from tfpes.diagnostics.shape import _find_gap, shape, size_slope
 from tfpes.evaluation import compositions
 
@@ -294,11 +296,40 @@ def numbers(text):
 CONSTANTS = {"0", "1", "2", "3", "10", "0.6", "1.5"}
 
 
-def test_advice_rests_on_numbers_shown(planted, page):
+def shown_below_advice(content):
+    """Return the text of all sections but the first, the advice."""
+    head, mark, rest = content.partition('<section id="statistics">')
+    assert mark
+    assert '<section id="advice">' in head
+    return re.sub("<[^>]*>", " ", html.unescape(rest))
+
+
+def test_advice_is_ranked_and_names_options(planted, page):
+    """What may be wrong comes first; options are those of the command."""
+    assert any("repeated by" in sentence for sentence in planted.to_do)
+    assert any("standardized: start there" in sentence for sentence in planted.to_know)
+    assert planted.advice == planted.to_do + planted.to_know
     text = page_text(page)
-    # The last one is the section; the first, the link to it.
-    shown = text[: text.rindex("Advice")]
-    known = set(numbers(shown)) | CONSTANTS
+    places = [text.index(word) for word in ("To do", "To know")]
+    assert places == sorted(places)
+    options = set(re.findall(r"`(--[a-z-]+)", " ".join(planted.advice)))
+    offered = {
+        option
+        for command in typer.main.get_command(app).commands.values()
+        for parameter in command.params
+        for option in parameter.opts
+    }
+    assert options
+    assert options <= offered
+
+
+def test_navigation_can_break_between_links(page):
+    """Links side by side without a space have no place to break a line at."""
+    assert re.search(r"nav {[^}]*flex-wrap: wrap", page)
+
+
+def test_advice_rests_on_numbers_shown(planted, page):
+    known = set(numbers(shown_below_advice(page))) | CONSTANTS
     assert len(planted.advice) > 8
     for sentence in planted.advice:
         assert not set(numbers(sentence)) - known, sentence
@@ -309,7 +340,7 @@ def test_advice_on_sizes_losses_and_elements(read):
     text = "\n".join(alloys.advice)
     exponent = alloys.report["standardized_energy"]["size_exponent"]["exponent"]
     assert f"p = {exponent:.2f}" in text
-    assert "collective. Use `size_law='collective'`" in text
+    assert "collective. Use `--size-law collective`" in text
     shares = alloys.shares["energy"]["losses"]["raw"]["gradient"]["by_size"]
     assert f"{shares['65-256']:.1%} of its squared gradient from structures of" in text
     frames, labels = simulate(40, seed=7)
@@ -320,7 +351,7 @@ def test_advice_on_sizes_losses_and_elements(read):
         "1 element is in fewer than 10" in a and "Ag (3)" in a for a in rare.advice
     )
     sizes = diagnose(read(frames[5:6] * 3, labels[5:6] * 3))
-    assert "every size law gives the same" in sizes.advice[0]
+    assert "every size law gives the same" in sizes.to_know[0]
 
 
 def test_advice_on_energies_in_two_lots(read):
@@ -391,7 +422,7 @@ def test_errors_of_a_model(planted, close):
     assert f"{1e3 * error:+.1f} {errors.energy[worst]:+.2f}" in text
     slope = errors.slope
     assert f"{slope.slope:.2f} [{slope.low:.2f}, {slope.high:.2f}]" in text
-    known = set(numbers(text[: text.rindex("Advice")])) | CONSTANTS
+    known = set(numbers(shown_below_advice(to_html(diagnosis)))) | CONSTANTS
     for sentence in diagnosis.advice:
         if "model's RMSE" not in sentence:  # which has the ratio of two that are shown
             assert not set(numbers(sentence)) - known, sentence

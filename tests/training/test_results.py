@@ -1,7 +1,6 @@
 """The pictures that a run leaves."""
 
 import json
-import pathlib
 import types
 
 import numpy as np
@@ -37,13 +36,14 @@ def curves(monkeypatch):
     return drawn
 
 
-@pytest.mark.parametrize("complete", [4, 3, 0])
-def test_training_curves_are_of_complete_epochs(curves, tmp_path, complete):
-    pictures.plot_learning_curves(tmp_path / "curves.png", HISTORY, complete)
+@pytest.mark.parametrize("done", [4, 3.25])
+def test_training_curves_are_of_complete_epochs(curves, tmp_path, done):
+    pictures.plot_learning_curves(tmp_path / "curves.png", HISTORY, done, 2)
     assert len(curves) == 4
     for panel in curves:
-        np.testing.assert_array_equal(panel["training"], 1 + np.arange(complete))
-        np.testing.assert_array_equal(panel["validation"], 1 + np.arange(EPOCHS))
+        np.testing.assert_array_equal(panel["training"], 1 + np.arange(int(done)))
+        np.testing.assert_array_equal(panel["validation"], [1, 2, 3, done])
+        np.testing.assert_array_equal(panel["best"], [3, 3])
 
 
 @pytest.mark.parametrize(("steps", "complete"), [(16, 4), (15, 3), (13, 3)])
@@ -55,7 +55,7 @@ def test_an_epoch_cut_by_the_budget(
     stub = types.SimpleNamespace(
         comparison=None,
         as_dict=dict,
-        plot_parity=pathlib.Path.touch,
+        plot_parity=lambda path, title: path.touch(),
         table=lambda title: title,
     )
     monkeypatch.setattr(results_module, "evaluate", lambda *a, **options: stub)
@@ -65,7 +65,11 @@ def test_an_epoch_cut_by_the_budget(
     budget = CosineBudget(0.1, minutes=1.0)
     budget.set_state({"step": steps, "seconds": 60.0})
     checkpoint = types.SimpleNamespace(
-        history=HISTORY, budget=budget, report=None, path=tmp_path / "checkpoint.npz"
+        history=HISTORY,
+        budget=budget,
+        report=None,
+        path=tmp_path / "checkpoint.npz",
+        best=types.SimpleNamespace(best_epoch=1),
     )
     run = Run(
         Options(batch_size=4),

@@ -82,9 +82,11 @@ def diagnose_command(
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as unfinished:
         unfinished.write_text(page, encoding="utf-8")
-    console.print()
-    for sentence in diagnosis.advice:
-        console.print(f"* {sentence}", highlight=False, markup=False)
+    for title, sentences in (
+        ("To do", diagnosis.to_do), ("To know", diagnosis.to_know),
+    ):  # fmt: skip
+        if sentences:
+            console.print("\n".join([f"\n{title}", *(f"* {s}" for s in sentences)]))
     console.print(f"\nWritten to {file}", highlight=False, soft_wrap=True)
 
 

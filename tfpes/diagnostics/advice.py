@@ -3,37 +3,46 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tfpes.diagnostics.findings import Diagnosis, ModelErrors
+from tfpes.diagnostics.findings import Diagnosis
+from tfpes.diagnostics.model_advice import (
+    ENOUGH,
+    errors_of_model,
+    known_energies,
+    worse_groups,
+)
 from tfpes.diagnostics.outlier_advice import advise_on_outliers
 from tfpes.diagnostics.units import advise_on_units
 from tfpes.evaluation import Errors
 
 _FEW = 10  # structures with an element
-_ENOUGH = 5  # energies of a group, for its mean or RMS to be taken seriously
 _UNEVEN = 2.0  # ratio of the RMS E' of two sizes
-_WORSE = 1.5  # ratio of the errors of a group to those of all
 _OFF = 0.1  # difference of two shares
 _HEAVY = 6.0  # kurtosis
-_UNBALANCED = 4.0  # ratio of the terms of a model's loss
 
 
-def advise(diagnosis: Diagnosis) -> list[str]:
-    """Return what to do about a data set, and about the errors of a model on it."""
-    sentences = [
+def advise(diagnosis: Diagnosis) -> tuple[list[str], list[str]]:
+    """Return what to do about a data set, and errors of a model on it; what to know."""
+    wrong, missing = advise_on_outliers(diagnosis.outliers, len(diagnosis.structures))
+    # What is wrong spoils all that comes after it.
+    to_do = [
         *advise_on_units(diagnosis.structures),
+        *wrong,
+        *_tails(diagnosis),
+        *_rare_elements(diagnosis.labels.by_element),
+    ]
+    to_know = [
         *_size_law(diagnosis.report),
         *_sizes(diagnosis.labels.by_size),
         *_energy_shares(diagnosis),
         *_force_shares(diagnosis),
         *_ratio(diagnosis),
-        *_rare_elements(diagnosis.labels.by_element),
-        *_tails(diagnosis),
         *_config_types(diagnosis.labels.by_config_type),
-        *advise_on_outliers(diagnosis.outliers, len(diagnosis.structures)),
+        *missing,
     ]
     if diagnosis.errors is not None:
-        sentences += _model(diagnosis.errors)
-    return sentences
+        to_do += worse_groups(diagnosis.errors)
+        to_know = errors_of_model(diagnosis.errors) + to_know
+    return to_do, to_know
 
 
 def _size_law(report: dict[str, Any]) -> list[str]:
@@ -53,23 +62,23 @@ def _size_law(report: dict[str, Any]) -> list[str]:
         f" [{low:.2f}, {high:.2f}] (1 if atoms deviate independently, 2 if together)"
     )
     if law == "collective":
-        end = "deviations are collective. Use `size_law='collective'`, or 'auto'."
+        end = "deviations are collective. Use `--size-law collective`, or auto."
         if low > 2:
             end += (
                 " Above 2, large cells are also of another kind than small ones: see "
                 "the table by config_type and by size."
             )
     elif low <= 1 <= high:
-        end = "√N is right here. Use `size_law='independent'`, or 'auto'."
+        end = "√N is right here. Use `--size-law independent`, or auto."
     elif low > 1:
         end = (
-            "more than √N, but the collective law does not fit clearly better; 'auto' "
+            "more than √N, but the collective law does not fit clearly better; auto "
             "keeps the independent one. Mind the RMS of E' of the largest structures "
             "in the table by size."
         )
     else:
         end = (
-            "less than √N: large structures are more alike than small ones. 'auto' "
+            "less than √N: large structures are more alike than small ones; auto "
             "keeps the independent law, under which they weigh less; see the table by "
             "size."
         )
@@ -78,7 +87,7 @@ def _size_law(report: dict[str, Any]) -> list[str]:
 
 def _sizes(rows: Sequence[Errors]) -> list[str]:
     """Say how far the scale is from right for some sizes, whatever the law."""
-    known = _energies(rows)
+    known = known_energies(rows)
     if len(known) < 2:
         return []
     (low, smallest), *_, (high, largest) = sorted(known, key=lambda pair: pair[1])
@@ -87,14 +96,9 @@ def _sizes(rows: Sequence[Errors]) -> list[str]:
     return [
         f"With that law, RMS E' still goes from {smallest:.2f} ({low.name} atoms) to "
         f"{largest:.2f} ({high.name} atoms): the former weigh less in a standardized "
-        "loss than the latter. If they matter as much to you, give them sample weights."
+        "loss than the latter. If they matter as much to you, give them weights, by "
+        "`--config-weights` or in the file."
     ]
-
-
-def _energies(rows: Sequence[Errors]) -> list[tuple[Errors, float]]:
-    """Return the groups with enough energies, and the RMS of E'."""
-    found = [(row, row.standardized_energy_rmse or 0.0) for row in rows]
-    return [(row, rms) for row, rms in found if rms > 0 and row.energies >= _ENOUGH]
 
 
 def _energy_shares(diagnosis: Diagnosis) -> list[str]:
@@ -147,8 +151,9 @@ def _ratio(diagnosis: Diagnosis) -> list[str]:
     return [
         "At an energy : forces ratio of 1 : 1, a model that knows only the composition "
         f"starts with {own.energy:.3g} : {own.forces:.3g} = {own.ratio:.3g} if "
-        f"standardized: start there. With raw total energies it is {raw.energy:.3g} : "
-        f"{raw.forces:.3g} = {raw.ratio:.3g}, per atom {values['per atom'].ratio:.3g}; "
+        "standardized: start there (`--energy-weight 1`). With raw total energies it "
+        f"is {raw.energy:.3g} : {raw.forces:.3g} = {raw.ratio:.3g}, per atom "
+        f"{values['per atom'].ratio:.3g}; "
         "the same balance needs an energy weight of "
         f"{1 / raw.ratio:.3g} or {1 / values['per atom'].ratio:.3g}."
     ]
@@ -182,16 +187,16 @@ def _tails(diagnosis: Diagnosis) -> list[str]:
         sentences.append(
             f"The kurtosis of E' is {shape.energy_kurtosis:.3g} (3 if normal): "
             f"{shape.half_of_energies} of {shape.energies} structures hold half of the "
-            "sum of E'², and would rule a squared energy loss. Use `metric='huber'` or "
-            "'mae' for the energies."
+            "sum of E'², and would rule a squared energy loss. Use `--metric huber` or "
+            "mae."
         )
     if shape.force_kurtosis > _HEAVY:
         sentences.append(
             f"The kurtosis of F' is {shape.force_kurtosis:.3g} (3 if normal), and 1 % "
             f"of the atoms hold {shape.top_share:.1%} of the sum of F'²; half of it is "
             f"in {shape.half_of_forces} of {len(diagnosis.structures)} structures, "
-            "which would rule a squared force loss. Use `metric='huber'` or 'l2' for "
-            "the forces, unless these are what matters."
+            "which would rule a squared force loss. Use `--metric huber`, "
+            "unless these are what matters."
         )
     if shape.structures_without_force:
         number, total = shape.structures_without_force, len(diagnosis.structures)
@@ -208,7 +213,7 @@ def _config_types(rows: Sequence[Errors]) -> list[str]:
     means = [
         (row.name, -(row.standardized_energy_mean or 0.0))
         for row in rows
-        if row.energies >= _ENOUGH
+        if row.energies >= ENOUGH
     ]
     far = sorted((m for m in means if abs(m[1]) > 1), key=lambda m: -abs(m[1]))
     if not far or len(rows) < 2:
@@ -219,75 +224,3 @@ def _config_types(rows: Sequence[Errors]) -> list[str]:
         "Their energies differ from what their composition says as a whole; split by "
         "config_type to see whether a model transfers to them."
     ]
-
-
-def _model(errors: ModelErrors) -> list[str]:
-    """Return sentences about the errors of a model."""
-    overall = errors.evaluation.overall
-    energy = overall.standardized_energy_rmse
-    forces = overall.standardized_force_rmse
-    sentences = []
-    if energy is not None and forces is not None and energy > 0 and forces > 0:
-        sentences.append(
-            f"The model's RMSE is {energy:.3g} of the spread of the energies and "
-            f"{forces:.3g} of that of the forces. " + _balance(energy, forces)
-        )
-    if errors.slope is not None:
-        slope = errors.slope
-        if slope.low > 0:
-            end = (
-                "errors grow with size faster than the spread s. Train with the size "
-                "law that the data ask for, and with more large structures."
-            )
-        elif slope.high < 0:
-            end = (
-                "small structures have the larger errors relative to their spread; "
-                "they may be too few, or too different."
-            )
-        else:
-            end = "standardized errors do not depend on size. Nothing to do."
-        sentences.append(
-            f"ln ΔE'² changes with ln N by {slope.slope:.2f} [{slope.low:.2f}, "
-            f"{slope.high:.2f}]: {end}"
-        )
-    for what, rows in (
-        ("atoms", errors.evaluation.by_size),
-        ("config_type", errors.evaluation.by_config_type),
-    ):
-        if names := _worse(_energies(rows), energy, 5):
-            sentences.append(
-                f"Standardized energy errors are more than {_WORSE} times the overall "
-                f"{energy:.3g} for {what} {names}: add such data, or check their "
-                "labels."
-            )
-    known = [
-        (r, r.standardized_force_rmse or 0.0) for r in errors.evaluation.by_element
-    ]
-    if names := _worse(known, forces, 8):
-        sentences.append(
-            f"Standardized force errors are more than {_WORSE} times the overall "
-            f"{forces:.3g} for {names}: these elements need data or capacity."
-        )
-    return sentences
-
-
-def _balance(energy: float, forces: float) -> str:
-    ratio = (energy / forces) ** 2
-    if ratio > _UNBALANCED:
-        return (
-            f"The energy term of the loss is {ratio:.3g} times the force term: raise "
-            "the energy weight towards the end of the training."
-        )
-    if ratio < 1 / _UNBALANCED:
-        return (
-            f"The force term of the loss is {1 / ratio:.3g} times the energy term: the "
-            "energies are learned; more force weight, or a larger model, is next."
-        )
-    return f"The two terms of the loss are {ratio:.2g} : 1, balanced."
-
-
-def _worse(known: list[tuple[Errors, float]], overall: float | None, most: int) -> str:
-    """Name the groups whose errors are far above those of all, the worst first."""
-    far = [pair for pair in known if overall and pair[1] > _WORSE * overall]
-    far.sort(key=lambda pair: -pair[1])
-    return ", ".join(f"{row.name} ({rmse:.3g})" for row, rmse in far[:most])

@@ -81,7 +81,8 @@ def diagnose(
         outliers=_outliers(structures, energy, forces, report["fit"]),
         errors=errors,
     )
-    return dataclasses.replace(found, advice=tuple(advise(found)))
+    to_do, to_know = advise(found)
+    return dataclasses.replace(found, to_do=tuple(to_do), to_know=tuple(to_know))
 
 
 def _adapt(structures: Structures) -> PESNormalization:

@@ -60,7 +60,8 @@ class Diagnosis:
         shape: how far E' and F' are from normal.
         outliers: structures to look at, by kind and then by size of the deviation.
         errors: of a model, or None.
-        advice: what to do, in sentences that each rest on a number found.
+        to_do: what to do, in sentences that each rest on a number found.
+        to_know: what to know, likewise.
     """
 
     structures: Structures
@@ -74,7 +75,13 @@ class Diagnosis:
     shape: Shape
     outliers: list[Outlier]
     errors: ModelErrors | None = None
-    advice: tuple[str, ...] = ()
+    to_do: tuple[str, ...] = ()
+    to_know: tuple[str, ...] = ()
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """What to do, then what to know."""
+        return self.to_do + self.to_know
 
     def __repr__(self) -> str:
         """Summarize."""

@@ -10,7 +10,8 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff;
 h1 { font-size: 1.6rem; margin: 0.5rem 0; }
 h2 { font-size: 1.25rem; margin: 2.2rem 0 0.5rem; border-bottom: 1px solid #ddd; }
 h3 { font-size: 1.05rem; margin: 1.4rem 0 0.3rem; }
-nav a { margin-right: 1rem; white-space: nowrap; }
+nav { display: flex; flex-wrap: wrap; gap: 0.2rem 1rem; }
+nav a { white-space: nowrap; }
 img { max-width: 100%; height: auto; }
 figure { margin: 1rem 0; }
 figcaption, .note { color: #555; font-size: 0.9rem; }

@@ -20,18 +20,19 @@ _TEXTS = {
     "and errors look too small.",
     "net force": "Forces do not sum to zero in {who}, up to {largest:.0%} of √Σ|F|². A "
     "potential cannot fit that: set forces that were fixed or cropped to NaN.",
-    "isolated atom": "Isolated atoms: {who}. They were left out of the statistics; give"
-    " their energies as `reference_energies` of the model if dissociation matters.",
+    "isolated atom": "Isolated atoms: {who}. They were left out of the statistics, but "
+    "fix mean energies where compositions do not (`--energies-of-atoms`).",
     "no energy": "No energy: {who} of {total}. They add nothing to an energy loss, and "
-    "no harm; check the name of the label if that is not meant.",
+    "no harm; check the name of the label, `--energy-key`, if that is not meant.",
     "no forces": "Forces are missing, at least in part: {who} of {total}. They add "
-    "nothing to a force loss, and no harm.",
+    "nothing to a force loss, and no harm; else see `--forces-key`.",
     "no virial": "No stress: {who} of {total}, {periodic} of them periodic in three "
-    "directions. A virial loss does not see them.",
+    "directions. A virial loss (`--virial-weight`) does not see them.",
 }
+_MISSING = ("isolated atom", "no energy", "no forces", "no virial")
 # What is next if there are few, or many.
 _FEW = {
-    "energy": "Check how they were computed; if they are right, use `metric='huber'`, "
+    "energy": "Check how they were computed; if they are right, use `--metric huber`, "
     "if not, leave them out.",
     "force": "Check these calculations.",
 }
@@ -41,15 +42,25 @@ _TOO_MANY = {
 }
 
 
-def advise_on_outliers(outliers: Sequence[Outlier], total: int) -> list[str]:
+def advise_on_outliers(
+    outliers: Sequence[Outlier], total: int
+) -> tuple[list[str], list[str]]:
     """Return one sentence for each kind of outlier that there is.
+
+    First those that may be wrong, then those that only lack something.
 
     Args:
         outliers: found, those of a kind with the largest value first.
         total: number of structures.
     """
     groups = {kind: [o for o in outliers if o.kind == kind] for kind in KINDS}
-    return [_sentence(kind, found, total) for kind, found in groups.items() if found]
+    wrong: list[str] = []
+    missing: list[str] = []
+    for kind, found in groups.items():
+        if found:
+            part = missing if kind in _MISSING else wrong
+            part.append(_sentence(kind, found, total))
+    return wrong, missing
 
 
 def _sentence(kind: str, found: list[Outlier], total: int) -> str:

@@ -26,6 +26,7 @@ def to_html(
     pictures = draw(diagnosis)
     structures = diagnosis.structures
     parts = [
+        ("advice", "Advice", sections.advice(diagnosis)),
         ("statistics", "Statistics", sections.statistics(diagnosis)),
         ("normal", "Against the normal law", sections.normal(diagnosis, pictures)),
         ("size", "Size", sections.size(diagnosis, pictures)),
@@ -34,10 +35,9 @@ def to_html(
         ("losses", "What losses weigh", sections.losses(diagnosis, pictures)),
         ("listed", "Structures to look at", listed(diagnosis, place)),
         ("model", "Errors of the model", sections.model(diagnosis, pictures, place)),
-        ("advice", "Advice", sections.advice(diagnosis)),
     ]
     subtitle = (
         f"{len(structures)} structures, {len(structures.positions)} atoms, "
-        f"{len(structures.elements)} elements. Advice is at the end."
+        f"{len(structures.elements)} elements."
     )
     return page(title, subtitle, [part for part in parts if part[2]])

@@ -10,6 +10,7 @@ from tfpes.diagnostics.markup import (
     TEXT,
     details,
     figure,
+    heading,
     items,
     number,
     paragraph,
@@ -270,9 +271,14 @@ def model(
 
 
 def advice(diagnosis: Diagnosis) -> list[str]:
-    """List what to do, and the warnings of the fit."""
-    parts = [items(diagnosis.advice)]
+    """List what to do, what to know, and the warnings of the fit."""
+    parts = []
+    for title, sentences in (
+        ("To do", diagnosis.to_do), ("To know", diagnosis.to_know),
+    ):  # fmt: skip
+        if sentences:
+            parts += [heading(title), items(sentences)]
     warnings = diagnosis.report["warnings"]
     if warnings:
-        parts += [paragraph("Warnings of the fit:"), items(warnings)]
+        parts += [heading("Warnings of the fit"), items(warnings)]
     return parts

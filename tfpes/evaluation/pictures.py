@@ -12,7 +12,7 @@ from tfpes.evaluation.groups import size_bins
 from tfpes.plotting import STYLE, save_figure
 
 
-def plot_parity(path: pathlib.Path, comparison: Comparison) -> None:
+def plot_parity(path: pathlib.Path, comparison: Comparison, title: str = "") -> None:
     """Draw predicted against true energies (about the baseline), forces and virials.
 
     Without isolated atoms, which are a cohesive energy away from all others.
@@ -32,6 +32,8 @@ def plot_parity(path: pathlib.Path, comparison: Comparison) -> None:
         figure, row = plt.subplots(1, len(panels), figsize=(4.75 * len(panels), 4.6))
         for axes, ((true, pred), text, unit) in zip(row, panels, strict=True):
             _parity(axes, true, pred, text, unit)
+        if title:
+            figure.suptitle(title)
         save_figure(figure, path)
 
 
@@ -49,7 +51,7 @@ def _parity(axes: Axes, true: NDArray, pred: NDArray, name: str, unit: str) -> N
     area = np.clip(4000.0 / len(true), 3.0, 25.0)
     axes.scatter(true, pred, s=area, alpha=0.5, linewidths=0, rasterized=True)
     axes.set_aspect("equal", adjustable="datalim")
-    axes.set_title(f"RMSE {error:.3g} {unit}, spread {true.std():.3g} {unit}")
+    axes.set_title(f"RMSE {error:.3g}, spread {true.std():.3g} {unit}")
 
 
 def plot_error_by_size(path: pathlib.Path, comparison: Comparison) -> None:

@@ -99,12 +99,12 @@ class Evaluation:
                     name, *values = dataclasses.astuple(row)
                     writer.writerow([kind, _cell(name), *values])
 
-    def plot_parity(self, path: str | os.PathLike[str]) -> None:
+    def plot_parity(self, path: str | os.PathLike[str], title: str = "") -> None:
         """Draw predicted against true energies, force components and virials."""
         # matplotlib takes a second to import.
         from tfpes.evaluation import pictures
 
-        pictures.plot_parity(pathlib.Path(path), self.comparison)
+        pictures.plot_parity(pathlib.Path(path), self.comparison, title)
 
 
 def evaluate(

@@ -10,17 +10,22 @@ from tfpes.plotting import STYLE, save_figure
 
 
 def plot_learning_curves(
-    path: pathlib.Path, history: Mapping[str, Sequence[float]], complete: int
+    path: pathlib.Path,
+    history: Mapping[str, Sequence[float]],
+    done: float,
+    best_epoch: int | None = None,
 ) -> None:
     """Draw losses in units of the labels' spread, and force and energy errors.
 
     Args:
         path: of the picture.
         history: of the fit.
-        complete: number of epochs over all training data. What a budget of time cut
-            short saw only a part of them, and is not comparable.
+        done: epochs over all training data, the last one maybe cut short by a budget
+            of time: its training errors are of a part of the data, and not comparable.
+        best_epoch: whose model was kept, counted from 0.
     """
-    epochs = np.arange(1, len(history["loss"]) + 1)
+    epochs = np.arange(1.0, len(history["loss"]) + 1)
+    epochs[-1] = max(min(epochs[-1], done), epochs[-1] - 1)
     panels = (
         ("energy_loss", "energy loss (standardized)"),
         ("forces_loss", "force loss (standardized)"),
@@ -30,11 +35,13 @@ def plot_learning_curves(
     with plt.rc_context(STYLE):
         figure, grid = plt.subplots(2, 2, figsize=(9.5, 6.5), sharex=True)
         for axes, (key, label) in zip(grid.flat, panels, strict=True):
-            curves = (key, "training", complete), (f"val_{key}", "validation", None)
+            curves = (key, "training", int(done)), (f"val_{key}", "validation", None)
             for name, text, end in curves:
                 if name in history:
                     values = np.asarray(history[name][:end], dtype=float)
                     axes.plot(epochs[: len(values)], values, marker=".", label=text)
+            if best_epoch is not None:
+                axes.axvline(epochs[best_epoch], color="0.6", ls=":", label="best")
             axes.set(ylabel=label, yscale="log")
         grid[0, 0].legend()
         for axes in grid[1]:

@@ -26,11 +26,12 @@ def write_results(run: Run, checkpoint: Checkpoint, finished: bool) -> None:
     evaluation = evaluate(run.model, parts["test"], batch_size=batch_size)
     history = checkpoint.history
     batches = math.ceil(len(parts["train"]) / batch_size)
-    complete = int(checkpoint.budget.state()["step"]) // batches
-    evaluation.plot_parity(folder / "parity.png")
+    done = checkpoint.budget.state()["step"] / batches
+    evaluation.plot_parity(folder / "parity.png", "test set")
     plot_error_by_size(folder / "error_by_size.png", evaluation.comparison)
     if history.get("loss"):
-        plot_learning_curves(folder / "learning_curves.png", history, complete)
+        best = checkpoint.best.best_epoch
+        plot_learning_curves(folder / "learning_curves.png", history, done, best)
     # The last file to be written tells that all are there.
     padding = parts["train"].padding(batch_size, shuffle=True)
     write_json(
