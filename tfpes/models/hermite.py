@@ -20,7 +20,7 @@ _MIRROR = Polynomial([1, -1])
 _BASIS = (*_LEFT, _LEFT[0](_MIRROR), -_LEFT[1](_MIRROR), _LEFT[2](_MIRROR))
 """The six polynomials of t from 0 to 1 that make up the interpolant."""
 _COEFFICIENTS = np.zeros((6, 6, 6))
-"""Of their derivatives: order, polynomial, power of t from the highest to the lowest."""
+"""Of their derivatives: order, polynomial, power of t from the highest down."""
 for _order, _place in np.ndindex(6, 6):
     _powers = _BASIS[_place].deriv(_order).coef[::-1]
     _COEFFICIENTS[_order, _place, 6 - len(_powers) :] = _powers
