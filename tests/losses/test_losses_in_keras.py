@@ -80,7 +80,7 @@ def make_data(norm, targets, weights=None):
     return tf.data.Dataset.from_tensors(parts)
 
 
-def make_model(norm, targets, average="atoms", **options):
+def make_model(norm, targets, average="atoms", build=True, **options):
     model = Answers(len(targets["energy"]), len(targets["forces"]))
     model.compile(
         keras.optimizers.SGD(0.05),
@@ -88,9 +88,10 @@ def make_model(norm, targets, average="atoms", **options):
         loss_weights=WEIGHTS,
         **options,
     )
-    # Keras traces a step in which it makes variables a second time.
-    model.optimizer.build(model.trainable_variables)
-    model.compute_loss(y=targets, y_pred=model.answers)
+    if build:  # Keras traces a step in which it makes variables a second time.
+        model.optimizer.build(model.trainable_variables)
+        model.compute_loss(y=targets, y_pred=dict(model.answers))
+        model.reset_metrics()
     return model
 
 
@@ -299,6 +300,7 @@ def test_custom_loop(norm, batch):
     compiled = make_model(norm, batch, jit_compile=True)
     model = Answers(len(batch["energy"]), len(batch["forces"]))
     optimizer = keras.optimizers.SGD(0.05)
+    optimizer.build(model.trainable_variables)
     losses = make_losses(norm)
 
     @tf.function(jit_compile=True)
@@ -361,7 +363,7 @@ def test_unlabelled_key_of_the_normalization(batch):
     """Statistics of energies alone do not do for a loss of forces."""
     norm = PESNormalization()
     norm.adapt([{"energy": batch["energy"]}], verbose=0)
-    model = make_model(norm, batch)
+    model = make_model(norm, batch, build=False)
     with pytest.raises(RuntimeError, match=r"without any of the key '(forces|virial)'"):
         model.fit(make_data(norm, batch), verbose=0, shuffle=False)
 

@@ -89,6 +89,10 @@ def compiled(norm_, dataset):
         weighted_metrics={"forces": [ForceRMSE(name="weighted_rmse")]},
         jit_compile=True,
     )
+    # Keras traces a step in which it makes variables a second time.
+    model.optimizer.build(model.trainable_variables)
+    ((inputs, targets, _), *_) = dataset
+    model.compute_loss(y=targets, y_pred=inputs)
     model.fit(dataset, epochs=1, shuffle=False, verbose=0)
     return model
 
