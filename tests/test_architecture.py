@@ -31,6 +31,7 @@ ORDER = (
     "metrics",
     "callbacks",
     "data",
+    "distribute",
     "models",
     "inference",
     "evaluation",
@@ -52,6 +53,7 @@ ONLY = {
     "metrics": {"elements", "targets", "statistics", "layers", "losses"},
     "callbacks": {"files"},
     "data": {"elements", "files", "targets", "terminal"},
+    "distribute": {"targets", "layers", "losses"},
     "models": {"elements", "files", "targets", "statistics", "layers"},
 }
 ASE = {"data", "inference", "cli"}
@@ -61,6 +63,7 @@ PUBLIC = {
     "callbacks": "BestModel CosineBudget LossWeightSchedule StopOnNaN exponential "
     "linear step",
     "data": "Padding Structures load read",
+    "distribute": "Cluster",
     "evaluation": "Comparison Errors Evaluation Predictions compositions evaluate "
     "predict size_bins",
     "layers": "PESNormalization",

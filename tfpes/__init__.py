@@ -11,6 +11,7 @@ __all__ = [
     "Calculator",
     "callbacks",
     "data",
+    "distribute",
     "evaluate",
     "layers",
     "losses",
@@ -44,6 +45,15 @@ if importlib.util.find_spec("tensorflow") is not None:
             f"'{_backend}'. Set KERAS_BACKEND=tensorflow, or the backend in "
             "~/.keras/keras.json, before Keras is imported."
         )
-    from tfpes import callbacks, data, layers, losses, metrics, models, targets
+    from tfpes import (
+        callbacks,
+        data,
+        distribute,
+        layers,
+        losses,
+        metrics,
+        models,
+        targets,
+    )
     from tfpes.evaluation import evaluate, predict
     from tfpes.inference import Calculator

@@ -119,3 +119,41 @@ def test_epoch_that_never_fits_falls_back_to_the_fixed_grouping(monkeypatch):
     drawn = plan.draw().tolist()
     assert sorted(drawn) == sorted(plan.fixed.tolist())
     assert drawn != plan.fixed.tolist()
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_processes_share_the_batches_of_one(processes):
+    sizes = log_sizes(100)
+    alone = Plan(sizes, 8, shuffle=True, seed=5)
+    plans = [Plan(sizes, 8, True, 5, (rank, processes)) for rank in range(processes)]
+    assert len({str(plan.shapes) for plan in plans}) == 1
+    seen = []
+    for epoch in range(40):
+        whole = alone.draw(epoch)
+        parts = np.stack([plan.draw(epoch) for plan in plans], axis=1)
+        # The last batch has 4 structures, so that a process may have none.
+        together = [sorted(part[part >= 0]) for part in parts]
+        assert together == [sorted(batch[batch >= 0]) for batch in whole]
+        needed = np.stack([sums(part, sizes) for part in parts])
+        assert (needed + np.array([1, 0]) <= plans[0].shapes[-1]).all()
+        seen.append(needed)
+        largest = np.stack([sizes[batch].max(axis=0) for batch in whole])
+        # No process waits long for another, but where one structure is larger.
+        fair = np.maximum(needed.mean(axis=1), largest)
+        assert np.mean(needed.max(axis=1) / fair) < 1.25
+    seen = np.stack(seen)
+    # Nearly all parts fit the shapes beside that of a whole batch.
+    assert (seen + np.array([1, 0]) <= plans[0].shapes[-2]).all(axis=3).mean() > 0.98
+
+
+def test_what_cannot_be_shared():
+    class Two:
+        rank, size = 0, 2
+
+    with pytest.raises(TypeError, match=r"`share` is a cluster.*Received: 2"):
+        packing.place(2, 8, False, None)
+    with pytest.raises(ValueError, match="must shuffle alike"):
+        packing.place(Two(), 8, True, None)
+    with pytest.raises(ValueError, match="Received: 1 for 2 processes"):
+        packing.place(Two(), 1, False, None)
+    assert packing.place(Two(), 8, False, None) == (0, 2)

@@ -3,12 +3,15 @@
 import ast
 import doctest
 import importlib
+import pickle
 import pkgutil
 import sys
 
+import numpy as np
 import pytest
 
 import tfpes.statistics
+from tfpes.statistics import AtomicTable, CompositionTable
 
 MODULES = [
     module.name
@@ -33,3 +36,24 @@ def test_only_numpy_and_scipy_and_examples_run(name):
 def test_index():
     for name in tfpes.statistics.__all__:
         assert getattr(tfpes.statistics, name).__doc__
+
+
+@pytest.mark.parametrize("keep", [False, True, None])
+def test_tables_go_on_after_they_were_read_only(keep):
+    """As those of a process pool that shares memory are."""
+    tables = []
+    for value in (1.0, 2.0):
+        table = AtomicTable() if keep is None else CompositionTable(keep_structures=keep)
+        if keep is None:
+            table.update([1, 8], [[value, 2, 3]] * 2)
+        else:
+            table.update(2 * np.eye(119)[[1, 8]], [value, 3.0])
+        tables.append(table)
+    buffers: list[pickle.PickleBuffer] = []
+    pickled = pickle.dumps(tables[0], protocol=5, buffer_callback=buffers.append)
+    read = [bytes(buffer.raw()) for buffer in buffers]
+    loaded = pickle.loads(pickled, buffers=read)  # noqa: S301
+    for table in (loaded, tables[0]):
+        table.merge(tables[1])
+    for name, array in tables[0].state().items():
+        np.testing.assert_array_equal(loaded.state()[name], array)

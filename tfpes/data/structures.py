@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike, NDArray
 
-from tfpes.data.packing import Padding, Plan
+from tfpes.data.packing import Padding, Plan, place
 from tfpes.data.pipeline import batches
 
 
@@ -196,6 +196,7 @@ class Structures:
         labels: Sequence[str] = ("energy", "forces"),
         epoch: tf.Variable | None = None,
         isolated_atoms: str = "exclude",
+        share: Any = None,
     ) -> tf.data.Dataset:
         """Make a ``tf.data.Dataset`` of padded batches ``(inputs, targets)``.
 
@@ -218,15 +219,21 @@ class Structures:
             isolated_atoms: ``"exclude"`` or ``"include"`` single atoms without
                 neighbours: their energies lie a cohesive energy away from all others,
                 far outside the distribution that losses are scaled by.
+            share: a :class:`tfpes.distribute.Cluster`, each process of which then gets
+                its part of each batch. A batch of all of them together holds the same
+                structures whatever their number; a part of it may be empty.
 
         Returns:
             A ``tf.data.Dataset`` with known cardinality.
 
         Raises:
-            ValueError: for an empty set, a bad batch size or an unknown label.
+            TypeError: for a share that is no cluster.
+            ValueError: for an empty set, a bad batch size or an unknown label; for a
+                share, also without a seed, or with fewer structures than processes.
         """
         used = self._used(isolated_atoms)
-        plan = Plan(used.sizes, batch_size, shuffle, seed)
+        part = (0, 1) if share is None else place(share, batch_size, shuffle, seed)
+        plan = Plan(used.sizes, batch_size, shuffle, seed, part)
         return batches(vars(used), self.cutoff, plan, labels, epoch)
 
     def padding(

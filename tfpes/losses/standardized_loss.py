@@ -9,7 +9,12 @@ import tensorflow as tf
 from tfpes.layers import PESNormalization
 from tfpes.losses.elementwise import Metric, resolve
 from tfpes.losses.standardized_errors import ERRORS
-from tfpes.targets import Tensor, row_weights
+from tfpes.targets import (
+    Tensor,
+    row_weights,
+    split_atom_target,
+    split_structure_target,
+)
 
 _REDUCTIONS = ("sum_over_batch_size", "mean", "mean_with_sample_weight", "sum", "none")
 
@@ -92,6 +97,12 @@ class StandardizedLoss(keras.losses.Loss):
             # Keras sums gradients over replicas, each of which sees its own share.
             replicas = tf.distribute.get_strategy().num_replicas_in_sync
             return tf.math.divide_no_nan(total, divisor) / replicas
+
+    def count(self, y_true: Tensor) -> Tensor:
+        """Return what the mean is over: the number of labels, or of groups of them."""
+        split = split_atom_target if self.key == "forces" else split_structure_target
+        labels = split(tf.convert_to_tensor(y_true))[0]
+        return tf.reduce_sum(self._sums(y_true, tf.zeros_like(labels))[2])
 
     def _sums(
         self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None

@@ -1,6 +1,7 @@
 """Sufficient statistics of a property of structures: one row per composition."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -85,6 +86,10 @@ class CompositionTable:
         self.keep_structures = bool(keep_structures)
         self._parts = (_Part(self.keep_structures), _Part(self.keep_structures))
         self._counters = np.zeros(len(_COUNTERS), np.int64)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Copy: what is read of a pickle may be read-only, and is added to."""
+        self.__dict__ = {**state, "_counters": state["_counters"].copy()}
 
     def update(
         self,
