@@ -43,7 +43,9 @@ def test_tables_go_on_after_they_were_read_only(keep):
     """As those of a process pool that shares memory are."""
     tables = []
     for value in (1.0, 2.0):
-        table = AtomicTable() if keep is None else CompositionTable(keep_structures=keep)
+        table = (
+            AtomicTable() if keep is None else CompositionTable(keep_structures=keep)
+        )
         if keep is None:
             table.update([1, 8], [[value, 2, 3]] * 2)
         else:
@@ -52,7 +54,7 @@ def test_tables_go_on_after_they_were_read_only(keep):
     buffers: list[pickle.PickleBuffer] = []
     pickled = pickle.dumps(tables[0], protocol=5, buffer_callback=buffers.append)
     read = [bytes(buffer.raw()) for buffer in buffers]
-    loaded = pickle.loads(pickled, buffers=read)  # noqa: S301
+    loaded = pickle.loads(pickled, buffers=read)
     for table in (loaded, tables[0]):
         table.merge(tables[1])
     for name, array in tables[0].state().items():
