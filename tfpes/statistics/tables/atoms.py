@@ -221,10 +221,9 @@ class AtomicTable:
                 "`merge` takes an `AtomicTable`. Received: "
                 f"{type(other).__name__}. Build one with `update` or `from_state`."
             )
-        for name in _COUNTS:
-            getattr(self, name).__iadd__(getattr(other, name))
-        self.atoms += other.atoms
-        self.missing += other.missing
+        # Not in place: a table that was read from shared memory may be read-only.
+        for name in (*_COUNTS, "atoms", "missing"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
         self.largest = np.maximum(self.largest, other.largest)
 
     def state(self) -> dict[str, NDArray]:
