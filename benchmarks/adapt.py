@@ -38,6 +38,7 @@ from tfpes.statistics import (
 from tfpes.statistics.fit import energy
 from tfpes.statistics.fit.laws import _COLLECTIVE_FLOOR
 from tfpes.statistics.fit.variance import FLOOR
+from tfpes.targets import structure_target
 
 SHARED = pathlib.Path(__file__).parents[2] / "shared" / "data"
 SETS = ("nbmotaw_mvl", "mlearn6", "mptrj_random_1k", "acac_botnet")
@@ -309,10 +310,11 @@ def speed(quick):
     rng = np.random.default_rng(0)
     numbers = rng.choice([1, 6, 7, 8, 16], size=(batches, structures, atoms))
     composition = (numbers[..., None] == [1, 6, 7, 8, 16]).sum(axis=2)
-    energy = np.zeros((batches, structures, 120))
-    energy[..., [2, 7, 8, 9, 17]] = composition  # energy, then columns by Z
-    energy[..., 0] = composition @ [-13.5, -1030, -1485, -2040, -10830]
-    energy[..., 0] += rng.normal(size=(batches, structures))
+    counts = np.zeros((batches * structures, 119))
+    counts[:, [1, 6, 7, 8, 16]] = composition.reshape(-1, 5)
+    values = counts[:, [1, 6, 7, 8, 16]] @ [-13.5, -1030, -1485, -2040, -10830]
+    energy = structure_target(values + rng.normal(size=values.size), counts).numpy()
+    energy = energy.reshape(batches, structures, -1)
     forces = np.empty((batches, structures * atoms, 5), np.float32)
     forces[..., :3] = rng.normal(size=(batches, structures * atoms, 3))
     forces[..., 3] = numbers.reshape(batches, -1)
@@ -447,7 +449,7 @@ def sets_table(quick):
     for name, composition, energies, isolated in sets():
         layer = PESNormalization(size_law="auto")
         # Isolated atoms are left out as `adapt` does where edges tell them.
-        targets = np.hstack([energies[:, None], composition])[~isolated]
+        targets = structure_target(energies, composition).numpy()[~isolated]
         edges = {
             "edge_index": np.tile(np.arange(len(targets)), (2, 1)),
             "structure_index": np.arange(len(targets)),

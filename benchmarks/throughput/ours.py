@@ -54,7 +54,7 @@ def write_batches(path):
         x, y = ({k: v.numpy() for k, v in d.items()} for d in (x, y))
         atoms, labelled = x["atomic_numbers"] > 0, ~np.isnan(y["energy"][:, 0])
         edges = atoms[x["edge_index"][0]]
-        counts = y["energy"][labelled, 1:]
+        counts = y["energy"][labelled, 2:]
         numbers = x["atomic_numbers"][atoms]
         scale = normalization.force_scale.numpy()[numbers, None]
         batch = {

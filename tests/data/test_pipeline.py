@@ -70,8 +70,9 @@ def concatenate(structures, picked, shape):
             counts[row, z] += 1
         atom, edge = atoms.stop, edges.stop
     tail = [inputs["atomic_numbers"][:, None], inputs["structure_index"][:, None]]
+    low = np.nan_to_num(energy - energy.astype(np.float32))
     targets = {
-        "energy": np.hstack([energy[:, None], counts]),
+        "energy": np.hstack([energy[:, None], low[:, None], counts]),
         "virial": np.hstack([virial, counts]),
         "forces": np.hstack([forces, *tail]).astype(np.float32),
     }

@@ -152,7 +152,7 @@ def test_batches_of_different_kinds():
 def test_arrays_that_are_filled_again():
     data = draw(2)
     parts = [batch(data, np.arange(i, i + 5)) for i in range(0, 25, 5)]
-    buffer = np.empty((5, 120))
+    buffer = np.empty((5, 121))
 
     def reusing():
         for _, targets in parts:
@@ -187,7 +187,7 @@ def test_structures_are_counted_from_the_start_of_their_batch():
 def test_batches_of_a_dataset():
     data = draw(4)
     batches = [batch(data, np.arange(i, i + 5)) for i in range(0, 25, 5)]
-    signature = tf.TensorSpec((None, 120), tf.float64)
+    signature = tf.TensorSpec((None, 121), tf.float64)
     dataset = tf.data.Dataset.from_generator(
         lambda: ({"energy": targets["energy"]} for _, targets in batches),
         output_signature={"energy": signature},

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfpes.layers import PESNormalization
+from tfpes.targets import structure_target
 
 MEAN = {"H": -13.6, "O": -430.25, "Cu": -1640.5}
 VARIANCE = {"H": 0.04, "O": 0.25, "Cu": 0.5}
@@ -62,7 +63,7 @@ def packed(rng, counts):
     forces[4:] = np.nan
     index = np.array([0, 0, 0, 1, 3, 3])
     return {
-        "energy": np.hstack([energy, counts]),
+        "energy": np.hstack([energy, energy - np.float32(energy), counts]),
         "virial": np.hstack([virial, counts]),
         "forces": np.hstack([forces, numbers[:, None], index[:, None]]).astype("f4"),
     }
@@ -232,7 +233,7 @@ def test_call_in_a_dataset_map(structures, close):
     back = mapped.map(lambda inputs, targets: inverse(targets))
     assert mapped.element_spec[1]["energy"].dtype == tf.float64
     for (_, plain), (_, changed), restored in zip(dataset, mapped, back, strict=True):
-        energy, counts = plain["energy"][:, 0], plain["energy"][:, 1:]
+        energy, counts = plain["energy"][:, 0], plain["energy"][:, 2:]
         expected = layer.standardize_energy(energy, counts)
         close(changed["energy"][:, 0], expected)
         close(restored["energy"], plain["energy"])
@@ -241,11 +242,11 @@ def test_call_in_a_dataset_map(structures, close):
 
 def test_call_of_unknown_key(norm, counts):
     with pytest.raises(ValueError, match=r"the keys 'energy',.*Received: 'stress'"):
-        norm({"stress": np.zeros((5, 120))})
+        norm({"stress": np.zeros((5, 121))})
 
 
 def test_call_of_labels_that_are_not_packed(norm):
-    with pytest.raises(ValueError, match=r"shape \(S, 120\)"):
+    with pytest.raises(ValueError, match=r"shape \(S, 121\)"):
         norm({"energy": np.zeros(5)})
 
 
@@ -348,8 +349,9 @@ def test_statistics_are_float64_under_any_policy(name, policy, structures, count
         assert ours.dtype == "float64"
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
     # The call, too: energies of -1e5 eV arrive as they are.
-    target = np.hstack([[[-123456.789012345], [1.0]], np.zeros((2, 119))])
-    target[:, 1 + 29] = 3.0
+    counts = np.zeros((2, 119))
+    counts[:, 29] = 3
+    target = structure_target([-123456.789012345, 1.0], counts).numpy()
     expected = (target[:, 0] - 3 * layer.energy_mean.numpy()[29]) / np.sqrt(
         3 * layer.energy_variance.numpy()[29]
     )
@@ -416,7 +418,7 @@ def test_config_can_be_written_as_json(norm, counts):
 
 def test_functional_model_file(norm, counts, tmp_path, close):
     inputs = {
-        "energy": keras.Input((120,), dtype="float64", name="energy"),
+        "energy": keras.Input((121,), dtype="float64", name="energy"),
         "forces": keras.Input((5,), name="forces"),
     }
     model = keras.Model(inputs, norm(inputs))
@@ -456,7 +458,7 @@ def test_exact_reference(dense):
         (e - n * mean) ** 2 / n for n, e in zip(sizes, energies, strict=True)
     ) / (len(sizes) - 1)
     counts = dense(*({29: n} for n in sizes))
-    target = np.hstack([np.array(energies, float)[:, None], counts])
+    target = structure_target(np.array(energies, float), counts)
     layer = PESNormalization(isolated_atoms="include")
     layer.adapt([{"energy": target}])
     np.testing.assert_allclose(layer.energy_mean.numpy()[29], float(mean), rtol=1e-14)

@@ -35,7 +35,7 @@ def finalized(batches, **options):
 
 
 def as_model(layer):
-    inputs = {"energy": keras.Input((120,), dtype="float64", name="energy")}
+    inputs = {"energy": keras.Input((121,), dtype="float64", name="energy")}
     return keras.Model(inputs, layer(inputs))
 
 
@@ -94,7 +94,7 @@ def test_files_stay_small(tmp_path):
     rng = np.random.default_rng(0)
     counts = np.zeros((2000, 119))
     counts[:, [1, 6, 7, 8]] = rng.integers(1, 20, (2000, 4))
-    targets = {"energy": np.hstack([rng.normal(size=(2000, 1)), counts])}
+    targets = {"energy": np.hstack([rng.normal(size=(2000, 1)), counts[:, :1], counts])}
     for options, limit in (({}, 400_000), ({"robust": True}, 800_000)):
         layer = finalized([targets], **options)
         as_model(layer).save(tmp_path / "model.keras")

@@ -193,6 +193,7 @@ def batch():
             context[-1] = 0
             shift = context[:, ELEMENTS] @ [MEAN[z] for z in ELEMENTS]
             if key == "energy":
+                context = np.insert(context, 0, 0.0, axis=1)
                 labels, pred = labels + shift[:, None], pred + shift[:, None]
         labels[[1, -1]] = np.nan
         labels[2, 1:2] = np.nan

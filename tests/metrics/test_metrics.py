@@ -189,12 +189,12 @@ def test_predictions_of_wrong_shape(key, what, shapes, classes, batch):
 
 
 def test_targets_of_wrong_shape():
-    with pytest.raises(ValueError, match=r"shape \(S, 120\)"):
+    with pytest.raises(ValueError, match=r"shape \(S, 121\)"):
         EnergyMAE().update_state(np.zeros(4), np.zeros(4))
     with pytest.raises(ValueError, match=r"key 'energy' is .*\(4, 128\), that of"):
         EnergyMAE().update_state(np.zeros((4, 128)), np.zeros(4))
-    with pytest.raises(ValueError, match=r"key 'virial' is .*\(4, 120\), that of"):
-        VirialMAE().update_state(np.zeros((4, 120)), np.zeros((4, 3, 3)))
+    with pytest.raises(ValueError, match=r"key 'virial' is .*\(4, 121\), that of"):
+        VirialMAE().update_state(np.zeros((4, 121)), np.zeros((4, 3, 3)))
     with pytest.raises(ValueError, match=r"shape \(A, 5\)"):
         ForceMAE().update_state(np.zeros((4, 3)), np.zeros((4, 3)))
 

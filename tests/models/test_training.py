@@ -58,7 +58,7 @@ def test_logged_values_are_those_of_the_predictions(trained, close):
     close(logs["energy_loss"], energy, "network32")
     close(logs["forces_loss"], forces, "network32")
     close(logs["loss"], energy + 0.5 * forces, "network32")
-    label, counts = targets["energy"][:-1, 0], targets["energy"][:-1, 1:]
+    label, counts = targets["energy"][:-1, 0], targets["energy"][:-1, 2:]
     error = np.abs(outputs["energy"][:-1] - label) / np.sum(counts, axis=1)
     np.testing.assert_allclose(logs["energy_mae"], np.mean(error), rtol=1e-4)
     atoms = np.asarray(targets["forces"][:, 3] > 0)

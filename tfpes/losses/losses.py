@@ -44,7 +44,7 @@ class EnergyLoss(StandardizedLoss):
         dtype: of the arithmetic; float64, because total energies are large.
 
     Call arguments:
-        y_true: (S, 1 + 119) float64 from ``tfpes.targets.structure_target``.
+        y_true: (S, 2 + 119) float64 from ``tfpes.targets.structure_target``.
         y_pred: (S,) or (S, 1), eV.
         sample_weight: (S,), optional.
 
@@ -64,15 +64,18 @@ class EnergyLoss(StandardizedLoss):
 
     def errors(self, y_true: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor]:
         """Return errors and where labels are, both (S,)."""
-        for values, what in ((y_true, "labels"), (y_pred, "predictions")):
-            self._warn_of_rounding(tf.convert_to_tensor(values).dtype, what)
+        # Packed labels of float32 have their last digits in a column of their own.
+        for values, what, enough in ((y_true, "labels", 4), (y_pred, "predictions", 8)):
+            dtype = tf.convert_to_tensor(values).dtype
+            if dtype.size < enough:
+                self._warn_of_rounding(dtype, what)
         return super().errors(y_true, y_pred)
 
     # AutoGraph would turn `if` into an operation and warn in any case.
     @tf.autograph.experimental.do_not_convert
     def _warn_of_rounding(self, dtype: tf.DType, what: str) -> None:
         """Warn once if numbers of this type are too coarse for total energies."""
-        if dtype.size >= 8 or what in self._warned:
+        if what in self._warned:
             return
         # Also reached while a training step is traced; the weights exist outside.
         with tf.init_scope():

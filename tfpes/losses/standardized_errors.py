@@ -30,7 +30,7 @@ def energy_error(
 
     Args:
         normalization: with the statistics.
-        y_true: (S, 1 + 119), see :mod:`tfpes.targets`.
+        y_true: (S, 2 + 119), see :mod:`tfpes.targets`.
         y_pred: (S,) or (S, 1), eV.
         metric: as for :class:`tfpes.losses.EnergyLoss`.
         delta: of ``"huber"``, in standard deviations.

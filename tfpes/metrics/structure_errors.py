@@ -15,7 +15,7 @@ def energy_errors(
     """Return ``(E_s,pred - E_s,true) / N_s``.
 
     Args:
-        y_true: (S, 1 + 119) float64 from ``tfpes.targets.structure_target``.
+        y_true: (S, 2 + 119) float64 from ``tfpes.targets.structure_target``.
         y_pred: (S,) or (S, 1), eV.
         per_atom: divide by the number of atoms N_s.
 
@@ -86,7 +86,7 @@ class EnergyMAE(_StructureError):
         dtype: of the sums; float64, because total energies are large.
 
     Call arguments:
-        y_true: (S, 1 + 119) float64 from ``tfpes.targets.structure_target``.
+        y_true: (S, 2 + 119) float64 from ``tfpes.targets.structure_target``.
         y_pred: (S,) or (S, 1), eV.
         sample_weight: (S,), optional.
     """

@@ -1,18 +1,4 @@
-"""The wire format of labels.
-
-Keras hands a loss only ``y_true[key]`` and ``y_pred[key]``. A target therefore
-carries what its loss must know about its atoms in extra columns of one tensor:
-
-========  ====================  ==========================================
-key       tensor                columns
-========  ====================  ==========================================
-energy    (S, 1 + 119) float64  energy, then composition
-virial    (S, 9 + 119) float64  row-major virial, then composition
-forces    (A, 3 + 2) float32    Fx Fy Fz, atomic number, structure index
-========  ====================  ==========================================
-
-A label that is NaN is not there. Only this module knows the layout and this rule.
-"""
+"""Labels and their context in one tensor, and back."""
 
 import warnings
 from typing import Any
@@ -25,12 +11,10 @@ from tfpes.elements import NUMBER_OF_COLUMNS
 Tensor = Any
 """A ``tf.Tensor`` or anything that TensorFlow converts to one."""
 
-_KEYS = {1 + NUMBER_OF_COLUMNS: "energy", 9 + NUMBER_OF_COLUMNS: "virial", 5: "forces"}
-_EXPECTED = {
-    1: "energies (S,) or (S, 1)",
-    2: "forces (A, 3) or (A, 3, 1)",
-    3: "virials (S, 3, 3) or (S, 3, 3, 1)",
-}
+KEYS = {2 + NUMBER_OF_COLUMNS: "energy", 9 + NUMBER_OF_COLUMNS: "virial", 5: "forces"}
+"""By the width of their targets."""
+_DIGITS = 2**29 - 1
+"""The last bits of a float64, which are 0 after a cast to float32."""
 
 
 def composition(
@@ -83,7 +67,7 @@ def structure_target(values: Tensor, composition: Tensor) -> Tensor:
         composition: (S, 119), see :func:`composition`.
 
     Returns:
-        (S, 1 + 119) or (S, 9 + 119) float64.
+        (S, 2 + 119) or (S, 9 + 119) float64.
 
     Raises:
         ValueError: for labels of another shape.
@@ -95,7 +79,7 @@ def structure_target(values: Tensor, composition: Tensor) -> Tensor:
     Example:
         >>> water = composition([8, 1, 1], [0, 0, 0], 1)
         >>> structure_target([-14.2], water).shape
-        TensorShape([1, 120])
+        TensorShape([1, 121])
     """
     _warn_of_rounding(values)
     # TensorFlow alone would round Python's numbers to float32.
@@ -105,8 +89,14 @@ def structure_target(values: Tensor, composition: Tensor) -> Tensor:
             "Labels of structures are energies (S,) or virials (S, 3, 3). Received: "
             f"shape {values.shape}."
         )
-    values = tf.reshape(values, (-1, 1 if values.shape.rank == 1 else 9))
-    return tf.concat([tf.cast(x, tf.float64) for x in (values, composition)], axis=1)
+    values = tf.cast(values, tf.float64)
+    if values.shape.rank == 1:
+        rounded = tf.cast(tf.cast(values, tf.float32), tf.float64)
+        low = tf.where(tf.math.is_finite(rounded), values - rounded, 0.0)
+        columns = tf.stack([values, low], axis=1)
+    else:
+        columns = tf.reshape(values, (-1, 9))
+    return tf.concat([columns, tf.cast(composition, tf.float64)], axis=1)
 
 
 def atom_target(
@@ -132,7 +122,7 @@ def split_structure_target(
     """Undo :func:`structure_target`.
 
     Args:
-        target: (S, 1 + 119) or (S, 9 + 119).
+        target: (S, 2 + 119) or (S, 9 + 119).
         key: ``"energy"`` or ``"virial"``, to insist on one of the two.
 
     Returns:
@@ -141,11 +131,11 @@ def split_structure_target(
     Raises:
         ValueError: for any other shape.
     """
-    target, shape, rank = _array_or_tensor(target)
-    found = _KEYS.get(shape[1]) if rank == 2 else None
+    target, shape, rank = array_or_tensor(target)
+    found = KEYS.get(shape[-1]) if rank == 2 else None
     if found not in ("energy", "virial"):
         raise ValueError(
-            "A target per structure has the shape (S, 120) for energies or (S, 128) "
+            "A target per structure has the shape (S, 121) for energies or (S, 128) "
             f"for virials: the values, then the composition. Received: {shape}. "
             "Pack labels with `tfpes.targets.structure_target(values, composition)`."
         )
@@ -155,9 +145,23 @@ def split_structure_target(
             f"Received: shape {shape}, that of the key '{found}'. Check the keys of "
             "losses and metrics."
         )
+    values, counts = target[..., :-NUMBER_OF_COLUMNS], target[..., -NUMBER_OF_COLUMNS:]
+    if found == "energy":
+        return _whole(values[..., 0], values[..., 1]), counts
     reshape = np.reshape if isinstance(target, np.ndarray) else tf.reshape
-    values, counts = target[:, :-NUMBER_OF_COLUMNS], target[:, -NUMBER_OF_COLUMNS:]
-    return reshape(values, (-1,) if found == "energy" else (-1, 3, 3)), counts
+    return reshape(values, (-1, 3, 3)), counts
+
+
+def _whole(energy: Tensor, low: Tensor) -> Tensor:
+    """Return energies with the digits that a cast to float32 took, float64."""
+    if isinstance(energy, np.ndarray):
+        energy, low = energy.astype(np.float64), low.astype(np.float64)
+        cast = energy.view(np.int64) & _DIGITS == 0
+        return np.where(cast, energy + low, energy)
+    energy, low = tf.cast(energy, tf.float64), tf.cast(low, tf.float64)
+    # By its bits: a compiler may take a cast there and back for nothing.
+    cast = tf.bitcast(energy, tf.int64) & _DIGITS == 0
+    return tf.where(cast, energy + low, energy)
 
 
 def split_atom_target(target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -173,109 +177,16 @@ def split_atom_target(target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     Raises:
         ValueError: for any other shape.
     """
-    target, shape, rank = _array_or_tensor(target)
-    if rank != 2 or shape[1] != 5:
+    target, shape, rank = array_or_tensor(target)
+    if rank != 2 or shape[-1] != 5:
         raise ValueError(
             "A target per atom has the shape (A, 5): Fx, Fy, Fz, atomic number, "
             f"structure index. Received: {shape}. Pack labels with "
             "`tfpes.targets.atom_target(values, atomic_numbers, structure_index)`."
         )
     cast = np.asarray if isinstance(target, np.ndarray) else tf.cast
-    return target[:, :3], cast(target[:, 3], np.int32), cast(target[:, 4], np.int32)
-
-
-def column(y_pred: Tensor, labels: Tensor) -> Tensor:
-    """Drop a last dimension of 1, and insist on the shape of the labels.
-
-    Args:
-        y_pred: (S,), (A, 3) or (S, 3, 3), or that and a last 1.
-        labels: a tensor, or a ``tf.TensorSpec`` of its shape.
-
-    Raises:
-        ValueError: for any other shape.
-    """
-    pred = tf.convert_to_tensor(y_pred)
-    shape = pred.shape
-    if shape.rank == labels.shape.rank + 1 and shape[-1] == 1:
-        pred = tf.squeeze(pred, axis=-1)
-    if not labels.shape.is_compatible_with(pred.shape):
-        raise ValueError(
-            f"Predictions must be {_EXPECTED[labels.shape.rank]}, for labels of shape "
-            f"{labels.shape}. Received: {shape}. Nothing is broadcast; check the model."
-        )
-    return pred
-
-
-def labelled(labels: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Leave out what is not there: labels that are NaN, rows that Keras masks.
-
-    Args:
-        labels: (S,), (A, 3) or (S, 3, 3); NaN where there is no label.
-        y_pred: in their shape or that and a last 1. Rows out of its Keras mask count
-            as rows without labels.
-
-    Returns:
-        Labels and predictions in the finer of their types, both 0 where there is no
-        label, and where there is one; all in the shape of the labels.
-
-    Raises:
-        ValueError: for shapes that do not fit.
-    """
-    labels = tf.convert_to_tensor(labels)
-    pred = column(y_pred, labels)
-    present = tf.math.is_finite(labels)
-    mask = getattr(y_pred, "_keras_mask", None)
-    if mask is not None:
-        mask, rows = tf.cast(_flat(mask), tf.bool), labels.shape[:1]
-        if not mask.shape.is_compatible_with(rows):
-            raise ValueError(
-                "A Keras mask on predictions must have one entry for each row, "
-                f"{tuple(rows)}. Received: shape {tuple(mask.shape)}. End it in the "
-                "model, or mark what is not there by labels that are NaN."
-            )
-        present &= tf.reshape(mask, [-1] + [1] * (labels.shape.rank - 1))
-    # The label is replaced before any arithmetic: 0 × NaN is NaN, in gradients too.
-    dtype = tf.as_dtype(pred.dtype if pred.dtype.size > 4 else labels.dtype)
-    true = tf.cast(tf.where(present, labels, 0.0), dtype)
-    return true, tf.where(present, tf.cast(pred, dtype), 0.0), present
-
-
-def row_weights(
-    sample_weight: Tensor, target: Tensor, or_structures: bool = False
-) -> Tensor:
-    """Return one weight for each row of a target, (rows,).
-
-    Args:
-        sample_weight: (rows,) or (rows, 1).
-        target: as packed above.
-        or_structures: whether atoms may take the weights (S,) of their structures.
-
-    Raises:
-        ValueError: for weights of another shape.
-    """
-    weight = _flat(sample_weight)
-    target, shape, _ = _array_or_tensor(target)
-    key = _KEYS[shape[1]]
-    or_structures &= key == "forces"
-    if or_structures and weight.shape.rank == 1:
-        # Whose weights they are may show only when the graph runs.
-        index = split_atom_target(target)[2]
-        per_atom = tf.size(weight) == tf.size(index)
-        return tf.gather(weight, tf.where(per_atom, tf.range(tf.size(index)), index))
-    if not weight.shape.is_compatible_with(shape[:1]):
-        what = "atom" if key == "forces" else "structure"
-        raise ValueError(
-            f"`sample_weight` of the key '{key}' must be {tuple(shape[:1])}, one for "
-            f"each {what}{', or for each structure' * or_structures}. Received: shape "
-            f"{tuple(weight.shape)}."
-        )
-    return weight
-
-
-def _flat(column: Tensor) -> Tensor:
-    """Return (rows,) or (rows, 1) as (rows,)."""
-    column = tf.convert_to_tensor(column)
-    return tf.squeeze(column, -1) if column.shape[1:] == (1,) else column
+    number, index = (cast(target[..., column], np.int32) for column in (3, 4))
+    return target[..., :3], number, index
 
 
 def _warn_of_rounding(values: Any) -> None:
@@ -292,8 +203,11 @@ def _warn_of_rounding(values: Any) -> None:
         )
 
 
-def _array_or_tensor(target: Tensor) -> tuple[Tensor, Any, int | None]:
-    # An array stays one: tensors, and their shapes, would slow `adapt` down.
+def array_or_tensor(target: Tensor) -> tuple[Tensor, Any, int | None]:
+    """Return a target, its shape and its rank; an array stays one.
+
+    Tensors, and their shapes, would slow `adapt` down.
+    """
     if isinstance(target, np.ndarray):
         return target, target.shape, target.ndim
     target = tf.convert_to_tensor(target)
