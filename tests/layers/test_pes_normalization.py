@@ -55,6 +55,7 @@ def packed(rng, counts):
     size = len(counts)
     energy = rng.normal(size=(size, 1)) - 1e3
     energy[1] = np.nan
+    low = np.nan_to_num(energy - np.float32(energy))
     virial = rng.normal(size=(size, 9))
     virial[0] = np.nan
     numbers = np.array([1, 8, 1, 29, 0, 0])
@@ -63,7 +64,7 @@ def packed(rng, counts):
     forces[4:] = np.nan
     index = np.array([0, 0, 0, 1, 3, 3])
     return {
-        "energy": np.hstack([energy, energy - np.float32(energy), counts]),
+        "energy": np.hstack([energy, low, counts]),
         "virial": np.hstack([virial, counts]),
         "forces": np.hstack([forces, numbers[:, None], index[:, None]]).astype("f4"),
     }

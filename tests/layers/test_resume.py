@@ -132,8 +132,8 @@ def test_file_of_another_option(batches):
 def test_damaged_file(batches):
     store = {}
     finalized(batches).save_own_variables(store)
-    damaged = {k: v for k, v in store.items() if k != "gathered_forces_squares"}
-    with pytest.raises(ValueError, match=r"without squares. The file is damaged"):
+    damaged = {k: v for k, v in store.items() if k != "gathered_forces_largest"}
+    with pytest.raises(ValueError, match=r"without largest. The file is damaged"):
         PESNormalization().load_own_variables(damaged)
     damaged = store | {"gathered_energies_version": np.array(9)}
     with pytest.raises(ValueError, match=r"`CompositionTable` has .* of version 9"):

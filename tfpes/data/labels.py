@@ -82,7 +82,9 @@ def candidates(atoms: Atoms, keys: Keys, place: str) -> tuple[_Labels, set[str]]
                     _refuse(kind, name, value, array, shapes[kind], count, place)
                 continue
             largest = _LARGEST_FORCE if kind == "forces" else np.inf
-            if (abs(array) >= largest).any():
+            # A sum of squares takes a quarter of the time, and NaN is not below.
+            whole = array.ravel()
+            if not whole @ whole < largest and (abs(array) >= largest).any():
                 raise ValueError(
                     "Labels must be finite, or NaN where they are missing. Received: "
                     f"{place} with an infinite {name}. Correct it or set it to NaN."

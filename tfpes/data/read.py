@@ -9,7 +9,6 @@ from typing import Any, NoReturn
 import numpy as np
 from ase import Atoms
 from ase.io import iread
-from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 from rich.progress import Progress
 
@@ -37,6 +36,8 @@ _DTYPES: dict[str, type] = {
     "forces": np.float32, "virial": np.float64, "config_type": np.str_,
     "weight": np.float64,
 }  # fmt: skip
+_FROM_VOIGT = [0, 5, 4, 5, 1, 3, 4, 3, 2]
+"""Where ASE's xx, yy, zz, yz, xz, xy are in the nine of a tensor."""
 
 
 def read(
@@ -231,28 +232,35 @@ def _chosen_labels(row: dict[str, Any], chosen: Keys) -> dict[str, NDArray[np.fl
         if chosen[kind] in values
     }
     for kind in found.keys() & {"stress", "virial"}:
-        if found[kind].shape == (6,):
-            found[kind] = voigt_6_to_full_3x3_stress(found[kind])
+        if found[kind].size == 6:
+            found[kind] = found[kind][_FROM_VOIGT]
         found[kind] = found[kind].reshape(1, 3, 3)
     virial = found.get("virial")
     if "stress" in found:
         from_stress = -row["volume"] * found["stress"]
         if virial is None or np.isnan(virial).all():
             virial = from_stress
-        scale = np.abs(virial).max()
-        if (np.abs(virial - from_stress) > 0.02 * scale + 1e-3).any():
-            raise ValueError(
-                f"The virial '{chosen['virial']}' (eV) must be minus volume times the "
-                f"stress '{chosen['stress']}' (eV/Å³) if a structure has both. "
-                f"Received: {row['place']} with {virial.flat[0]:g} and "
-                f"{from_stress.flat[0]:g} eV (xx). Correct one, or leave it out with "
-                "`virial_key=None` or `stress_key=None`."
-            )
+        else:
+            _check_virial(virial, from_stress, row["place"], chosen)
     return {
         "energy": found.get("energy", np.array(np.nan)).reshape(1),
         "forces": found.get("forces", np.full(row["positions"].shape, np.nan)),
         "virial": np.full((1, 3, 3), np.nan) if virial is None else virial,
     }
+
+
+def _check_virial(
+    virial: NDArray, from_stress: NDArray, place: str, chosen: Keys
+) -> None:
+    scale = np.abs(virial).max()
+    if (np.abs(virial - from_stress) > 0.02 * scale + 1e-3).any():
+        raise ValueError(
+            f"The virial '{chosen['virial']}' (eV) must be minus volume times the "
+            f"stress '{chosen['stress']}' (eV/Å³) if a structure has both. "
+            f"Received: {place} with {virial.flat[0]:g} and "
+            f"{from_stress.flat[0]:g} eV (xx). Correct one, or leave it out with "
+            "`virial_key=None` or `stress_key=None`."
+        )
 
 
 def _refuse_unlabelled(rows: list[dict[str, Any]], energy_key: str) -> NoReturn:
