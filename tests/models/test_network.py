@@ -1,9 +1,11 @@
 """Options and configuration of both networks."""
 
+import keras
 import numpy as np
 import pytest
 
-from tfpes.models import PaiNN, SchNet
+from tfpes.layers import PESNormalization
+from tfpes.models import PaiNN, Potential, SchNet
 
 SMALL = {
     "cutoff": 3.5,
@@ -52,3 +54,19 @@ def test_one_gaussian_has_no_width():
     with pytest.raises(ValueError, match="`basis_size` at least 2"):
         SchNet(basis_size=1)
     PaiNN(basis_size=1, channels=1)
+
+
+@pytest.mark.parametrize("network", [SchNet, PaiNN])
+def test_files_hold_every_variable(network, frames, graph, tmp_path):
+    """Keras before 3.15 leaves layers in nested lists out, without a word."""
+    generator = np.random.default_rng(0)
+    norm = PESNormalization(energy_mean={"H": -1.0}, energy_variance={"H": 1.0})
+    model = Potential(network(**SMALL), norm)
+    for variable in model.variables:
+        variable.assign(generator.uniform(1, 2, variable.shape))
+    model(graph(frames[:2], 3.5))  # Keras before 3.15 warns of models never called
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert len(loaded.variables) == len(model.variables)
+    for copy, variable in zip(loaded.variables, model.variables, strict=True):
+        np.testing.assert_array_equal(copy.numpy(), variable.numpy(), variable.path)

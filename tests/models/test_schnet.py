@@ -66,7 +66,7 @@ def test_interpolated_filters(kind, basis_size, close):
     keras.utils.set_random_seed(0)
     network = SchNet(5.0, 16, 1, basis_size, cutoff_function=kind, dtype="float64")
     network.build()
-    network.filters[0][0].bias.assign(np.cos(np.arange(16)))
+    network.filters[0].bias.assign(np.cos(np.arange(16)))
     distance = tf.constant(np.linspace(0.5, 5.5, 4001))
     found = []
     for network.interpolate in (True, False):

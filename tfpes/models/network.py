@@ -87,7 +87,11 @@ class Network(keras.layers.Layer):
     def _mlp(
         self, sizes: tuple[int, int, int], name: str, **options: Any
     ) -> list[keras.layers.Dense]:
-        """Return two layers, the first with the activation."""
+        """Return two layers, the first with the activation.
+
+        Layers are kept in flat lists, two for each block: Keras before 3.15 does not
+        save those in lists of lists.
+        """
         inputs, hidden, units = sizes
         return [
             self._dense(inputs, hidden, f"{name}_0", activation=self._activation),

@@ -74,16 +74,22 @@ class PaiNN(Network):
         mixed = self._sent[::-1]
         self.filters = self._dense(basis_size, sum(self._sent) * channels, "filters")
         self.messages = [
-            self._mlp((channels, channels, parts * channels), f"message_{b}")
+            layer
             for b, parts in enumerate(self._sent)
+            for layer in self._mlp(
+                (channels, channels, parts * channels), f"message_{b}"
+            )
         ]
         self.mixers = [
             self._dense(channels, 2 * channels, f"mix_{b}", use_bias=False)
             for b in range(blocks)
         ]
         self.updates = [
-            self._mlp((2 * channels, channels, parts * channels), f"update_{b}")
+            layer
             for b, parts in enumerate(mixed)
+            for layer in self._mlp(
+                (2 * channels, channels, parts * channels), f"update_{b}"
+            )
         ]
         self.readout = self._make_readout()
 
@@ -119,7 +125,7 @@ class PaiNN(Network):
         edge_index: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Add the messages of the neighbours; ``vector`` is None where it is 0."""
-        first, second = self.messages[block]
+        first, second = self.messages[2 * block : 2 * block + 2]
         centre, neighbour = edge_index[0], edge_index[1]
         parts = tf.gather(second(first(scalar)), neighbour) * filters
         parts = tf.split(parts[:, None, :], self._sent[block], axis=2)
@@ -137,7 +143,7 @@ class PaiNN(Network):
         self, block: int, scalar: Tensor, vector: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Mix the features of each atom; (A, C) and (A, 3, C)."""
-        first, second = self.updates[block]
+        first, second = self.updates[2 * block : 2 * block + 2]
         u, v = tf.split(self.mixers[block](vector), 2, axis=2)
         norm = tf.sqrt(tf.reduce_sum(v**2, axis=1) + _EPSILON)
         mixed = second(first(tf.concat([scalar, norm], axis=1)))

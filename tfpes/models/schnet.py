@@ -94,14 +94,17 @@ class SchNet(Network):
         self.interpolate = bool(interpolate)
         square = (channels, channels, channels)
         self.filters = [
-            self._mlp((basis_size, channels, channels), f"filter_{b}")
+            layer
             for b in range(blocks)
+            for layer in self._mlp((basis_size, channels, channels), f"filter_{b}")
         ]
         self.mixers = [
             self._dense(channels, channels, f"mix_{b}", use_bias=False)
             for b in range(blocks)
         ]
-        self.updates = [self._mlp(square, f"update_{b}") for b in range(blocks)]
+        self.updates = [
+            layer for b in range(blocks) for layer in self._mlp(square, f"update_{b}")
+        ]
         self.readout = self._make_readout()
 
     def call(self, inputs: dict[str, Tensor]) -> Tensor:
@@ -115,7 +118,7 @@ class SchNet(Network):
             filters = tf.cast(filters_of(block), self.compute_dtype)
             mixed = tf.gather(self.mixers[block](features), neighbour)
             message = tf.math.unsorted_segment_sum(mixed * filters, centre, num_atoms)
-            first, second = self.updates[block]
+            first, second = self.updates[2 * block : 2 * block + 2]
             features = features + second(first(message))
         return self._read_out(features)
 
@@ -133,7 +136,7 @@ class SchNet(Network):
         switch = tf.cast(switch, self.compute_dtype)
 
         def evaluate(block: int) -> Tensor:
-            first, second = self.filters[block]
+            first, second = self.filters[2 * block : 2 * block + 2]
             return second(first(basis)) * switch
 
         return evaluate
@@ -151,7 +154,7 @@ class SchNet(Network):
 
     def _table(self, block: int, basis: Tensor, switch: Tensor) -> Tensor:
         """Return the filters on the grid, with two derivatives, (3, K + 1, C)."""
-        first, second = self.filters[block]
+        first, second = self.filters[2 * block : 2 * block + 2]
         weights = (first.kernel, first.bias, second.kernel, second.bias)
         kernel_0, bias_0, kernel_1, bias_1 = (tf.cast(w, basis.dtype) for w in weights)
         # The chain rule by hand: σ is the slope of the softplus.
