@@ -370,6 +370,7 @@ def test_custom_loop(norm, batch):
     "mode", [{"run_eagerly": True}, {"jit_compile": False}, {"jit_compile": True}]
 )
 def test_rows_that_keras_masks_have_no_label(norm, batch, mode):
+    keras.utils.set_random_seed(0)
     counts = keras.Input((119,), name="composition", dtype="float64")
     numbers = keras.Input((), name="numbers", dtype="int32")
     energy = keras.layers.Masking(dtype="float64")(counts)
