@@ -1,5 +1,7 @@
 """``tfpes train``."""
 
+import os
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -7,6 +9,7 @@ import typer
 from tfpes import finetuning
 from tfpes.cli import options
 from tfpes.cli.options import of_data, of_fit, of_statistics
+from tfpes.distribute.launch import launch
 from tfpes.losses import elementwise
 from tfpes.terminal import PlainConsole
 from tfpes.training import DEFAULT_MINUTES, Options, resume, train
@@ -102,6 +105,13 @@ def train_command(
     network: Annotated[Network, of_fit(help="Kind of network.")] = Options.network,
     channels: Annotated[int, of_fit(help="Features per atom.")] = Options.channels,
     blocks: Annotated[int, of_fit(help="Interaction blocks.")] = Options.blocks,
+    processes: Annotated[
+        int,
+        of_fit(
+            min=1,
+            help="Processes on this machine that share each batch, one for each GPU.",
+        ),
+    ] = 1,
     tf32: Annotated[
         bool,
         of_fit(
@@ -136,6 +146,8 @@ def train_command(
     traceback: options.Traceback = False,
 ) -> None:
     """Train a potential on energies and forces, test it and export it."""
+    if processes > 1 and "TF_CONFIG" not in os.environ:
+        raise typer.Exit(launch(processes, sys.argv[1:]))
     # What was not asked for is left to `Options`, or to the run that goes on.
     given: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value

@@ -11,6 +11,7 @@ from rich.console import Console
 from tfpes.callbacks import BestModel, CosineBudget, LossWeightSchedule, StopOnNaN
 from tfpes.callbacks.best_model import save_model
 from tfpes.data import Structures
+from tfpes.distribute import Cluster
 from tfpes.models import Potential
 from tfpes.training.checkpoint import Checkpoint, Saved
 from tfpes.training.epoch_lines import EpochLines
@@ -33,6 +34,7 @@ class Run:
         folder: of its files.
         console: where to show progress and results.
         schedule: of the loss weights that the model was compiled with.
+        cluster: the processes that train together, each with a folder of its own.
     """
 
     options: Options
@@ -42,6 +44,7 @@ class Run:
     folder: pathlib.Path
     console: Console
     schedule: LossWeightSchedule | None = None
+    cluster: Cluster = dataclasses.field(default_factory=Cluster)
 
 
 def fit(run: Run, saved: Saved | None) -> tuple[Checkpoint, bool]:
@@ -103,9 +106,10 @@ def _run_epochs(run: Run, checkpoint: Checkpoint) -> bool:
                 seed=options.seed,
                 labels=options.labels,
                 epoch=epoch,
+                share=run.cluster,
             ),
             validation_data=parts["valid"].batches(
-                options.batch_size, labels=options.labels
+                options.batch_size, labels=options.labels, share=run.cluster
             ),
             initial_epoch=checkpoint.epoch,
             # A budget of minutes stops by itself.

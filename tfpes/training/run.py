@@ -1,11 +1,13 @@
 """A run from its beginning to its end, and one that goes on."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import pathlib
 import shutil
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -15,6 +17,7 @@ from rich.console import Console
 from tfpes import finetuning
 from tfpes.callbacks import CosineBudget, LossWeightSchedule
 from tfpes.data import Structures
+from tfpes.distribute import Cluster
 from tfpes.files import made_folder, require_empty
 from tfpes.models import Potential
 from tfpes.models.export import network_cutoff
@@ -52,12 +55,9 @@ def train(options: Options, console: Console | None = None) -> pathlib.Path:
         FloatingPointError: if the loss stops being finite; the best model is kept.
         KeyboardInterrupt: when interrupted, after everything has been written.
     """
-    console = console or PlainConsole(stderr=True)
     check(options)
-    name = pathlib.Path(options.data[0]).stem
-    # Reading takes long: the folder is taken before.
-    with made_folder(options.output, options.overwrite, name) as folder, locked(folder):
-        require_empty(folder, options.overwrite)
+    cluster, console = _cluster(options, console)
+    with _new_folder(options, cluster) as folder:
         start = None
         if options.start is not None:
             _protect_start(options.start, folder)
@@ -70,7 +70,8 @@ def train(options: Options, console: Console | None = None) -> pathlib.Path:
             # Of a run that is overwritten.
             (folder / name).unlink(missing_ok=True)
         write_config(folder, options, parts)
-        _finish(Run(options, model, budget, parts, folder, console, schedule), None)
+        run = Run(options, model, budget, parts, folder, console, schedule, cluster)
+        _finish(run, None)
     return folder
 
 
@@ -96,12 +97,17 @@ def resume(
         FloatingPointError: if the loss stops being finite; the best model is kept.
         KeyboardInterrupt: when interrupted, after everything has been written.
     """
-    console = console or PlainConsole(stderr=True)
     folder = pathlib.Path(folder)
     options, fingerprints = read_config(folder, given or {})
-    with locked(folder):
+    cluster, console = _cluster(options, console)
+    with contextlib.ExitStack() as stack:
+        own = folder
+        if cluster.is_chief:
+            stack.enter_context(locked(folder))
+            _sweep(folder)
+        else:
+            own = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         _refuse_finished(folder)
-        _sweep(folder)
         if (folder / CHECKPOINT).exists():
             saved = Saved(folder / CHECKPOINT)
             parts, _ = read_parts(options, console)
@@ -113,8 +119,36 @@ def resume(
             model, parts = _begin(options, start or None, console)
         check_fingerprints(fingerprints, parts, str(folder))
         budget, schedule = _compile(model, options, parts["train"])
-        _finish(Run(options, model, budget, parts, folder, console, schedule), saved)
+        run = Run(options, model, budget, parts, own, console, schedule, cluster)
+        _finish(run, saved)
     return folder
+
+
+def _cluster(options: Options, console: Console | None) -> tuple[Cluster, Console]:
+    """Return the processes that train, and where this one may print."""
+    cluster = Cluster()
+    if cluster.size > 1 and options.epochs is None:
+        raise ValueError(
+            "Processes that train together stop at the same step. Received: a run for "
+            f"minutes, with {cluster.size} processes. Pass `--epochs`."
+        )
+    if not cluster.is_chief:
+        return cluster, PlainConsole(quiet=True)
+    return cluster, console or PlainConsole(stderr=True)
+
+
+@contextlib.contextmanager
+def _new_folder(options: Options, cluster: Cluster) -> Iterator[pathlib.Path]:
+    """Yield the folder of a run, in other processes than the chief one that goes."""
+    if not cluster.is_chief:
+        with tempfile.TemporaryDirectory() as room:
+            yield pathlib.Path(room)
+        return
+    name = pathlib.Path(options.data[0]).stem
+    # Reading takes long: the folder is taken before.
+    with made_folder(options.output, options.overwrite, name) as folder, locked(folder):
+        require_empty(folder, options.overwrite)
+        yield folder
 
 
 def _refuse_finished(folder: pathlib.Path) -> None:
@@ -185,7 +219,11 @@ def _finish(run: Run, saved: Saved | None) -> None:
     """Do all that comes after reading."""
     padding = run.parts["train"].padding(run.options.batch_size, shuffle=True)
     run.console.print(f"Batches: {padding}")
+    run.cluster.prepare(run.model)
     checkpoint, interrupted = fit(run, saved)
-    write_results(run, checkpoint, not interrupted)
+    if run.cluster.is_chief:
+        write_results(run, checkpoint, not interrupted)
     if interrupted:
         raise KeyboardInterrupt
+    # A process that ends is taken for one that died: the others wait for the chief.
+    run.cluster.broadcast(0.0)
