@@ -1,5 +1,6 @@
 """The examples that train models of others really learn."""
 
+import copy
 import importlib.util
 import pathlib
 import re
@@ -51,3 +52,39 @@ def test_a_functional_model_learns():
 )
 def test_a_model_of_kgcnn_learns():
     assert_learned(run("kgcnn_model.py", "--epochs", "4"), 0.7)
+
+
+def test_statistics_with_beam_are_those_of_adapt(structures, close):
+    """The four methods, called as Beam calls them."""
+    import tfpes
+
+    path = EXAMPLES / "beam_statistics.py"
+    if not path.is_file():
+        pytest.skip("the examples are not beside the tests")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    combine = module.Statistics("independent")
+    bonded = structures[structures.num_edges > 0]
+    parts = []
+    for part in (bonded[:1], bonded[1:6], bonded[6:]):
+        batch = {
+            "composition": tfpes.evaluation.compositions(part),
+            "energy": part.energy,
+            "isolated": part.isolated_atoms,
+            "atomic_numbers": part.atomic_numbers,
+            "forces": part.forces,
+            "structure_index": part.structure_index,
+        }
+        parts.append(combine.add_input(combine.create_accumulator(), batch))
+    first = combine.merge_accumulators(parts[:2])
+    merged = combine.merge_accumulators(map(copy.deepcopy, [parts[2], first]))
+    energy, forces = combine.extract_output(merged)
+    norm = tfpes.layers.PESNormalization()
+    norm.adapt(bonded.batches(4))
+    for name, values in {
+        "energy_mean": energy.mean,
+        "energy_variance": energy.variance,
+        "force_scale": forces.scale,
+    }.items():
+        close(values[1:], norm.statistics[name][1:], "differences")

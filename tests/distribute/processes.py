@@ -140,7 +140,9 @@ def find(cluster):
     structures = tfpes.data.load("molecules")[:100]
     common = np.isin(structures.atomic_numbers, [1, 6, 7, 8])
     few = np.add.reduceat(~common, structures.atom_offsets[:-1]) == 0
-    structures = structures[few][:42]
+    # Of one shape: Keras weights the losses of steps by it.
+    few &= (structures.num_atoms > 7) & (structures.num_atoms < 14)
+    structures = structures[few][:29]
     structures.energy[np.arange(len(structures)) % 5 < 2] = np.nan
     train = structures.batches(8, shuffle=True, seed=1, share=cluster)
     valid = structures[:9].batches(8, share=cluster)

@@ -185,7 +185,10 @@ class _Step:
         x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
         leaves = loss_leaves(self.model.loss, y)
         counts = [tf.cast(mean_over(*leaf), tf.float64) for leaf in leaves.values()]
-        rows = tf.shape(keras.tree.flatten(x)[0])[0]
+        # Keras weights the losses of steps by rows of the first input. These may be
+        # atoms, with padding that depends on how a batch is divided; rows of the first
+        # target are its structures.
+        rows = tf.shape(keras.tree.flatten(y)[0])[0]
         numbers = tf.stack([tf.cast(rows, tf.float64), *counts])
         total = self.prepared._meet(self.place, numbers)[: len(counts) + 1]
         share = tf.math.divide_no_nan(numbers, total) * self.cluster.size
@@ -251,7 +254,6 @@ class _Step:
         of_variables = [next(numbers) if there else None for there in present]
         if self.place == _TRAIN:
             model.optimizer.apply(of_variables, model.trainable_variables)
-        # As Keras does, which weights steps by the rows of their first input.
         tracker = model.metrics[0]
         tracker.update_state(next(numbers), sample_weight=rows)
         for part in self._trackers():

@@ -94,9 +94,11 @@ class StandardizedLoss(keras.losses.Loss):
                 return total
             by_weight = self.reduction == "mean_with_sample_weight"
             divisor = tf.reduce_sum(weight if by_weight else count)
-            # Keras sums gradients over replicas, each of which sees its own share.
-            replicas = tf.distribute.get_strategy().num_replicas_in_sync
-            return tf.math.divide_no_nan(total, divisor) / replicas
+            replicas = tf.distribute.get_replica_context()
+            if replicas is not None and replicas.num_replicas_in_sync > 1:
+                # Gradients are summed over replicas, each of which has its own labels.
+                divisor = replicas.all_reduce("SUM", divisor)
+            return tf.math.divide_no_nan(total, divisor)
 
     def count(self, y_true: Tensor) -> Tensor:
         """Return what the mean is over: the number of labels, or of groups of them."""
