@@ -30,7 +30,8 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
         An exit code, that of the chief if it ended by itself.
     """
     workers = [f"127.0.0.1:{port}" for port in _free_ports(processes)]
-    threads = max(len(os.sched_getaffinity(0)) // processes, 1)
+    cores = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+    threads = max(len(cores(0)) // processes, 1)
     # A signal ends this process as an error does: with the others.
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with contextlib.ExitStack() as stack:
