@@ -5,6 +5,11 @@ import os
 # Executed code shows its own output, not TensorFlow's log.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+from typing import Any
+
+from docutils import nodes
+from latex2mathml.converter import convert
+
 import tfpes
 
 project = "tfpes"
@@ -18,15 +23,16 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
 ]
-# The page of evidence waits for the full runs of benchmarks/evidence_*.py.
 exclude_patterns = ["_build"]
 html_theme = "furo"
+html_math_renderer = "mathml"
 html_title = f"tfpes {version}"
 
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
+nb_render_markdown_format = "myst"  # tables too
 nb_output_stderr = "remove"
 suppress_warnings = ["mystnb.unknown_mime_type"]
 
@@ -41,3 +47,19 @@ nitpick_ignore_regex = [
     ("py:.*", r"(Any|NDArray|Mapping|Sequence|Iterable|ArrayLike|Fraction|Path)"),
     ("py:.*", r"(keras\.src|optional|callable|dict|tuple|list)\b.*"),
 ]
+
+
+def _inline(translator: Any, node: nodes.math) -> None:
+    translator.body.append(convert(node.astext()))
+    raise nodes.SkipNode
+
+
+def _displayed(translator: Any, node: nodes.math_block) -> None:
+    formula = convert(node.astext(), display="block")
+    translator.body.append(f'<div class="math">{formula}</div>')
+    raise nodes.SkipNode
+
+
+def setup(app: Any) -> None:
+    """Write formulas as browsers read them: no script, nothing from the network."""
+    app.add_html_math_renderer("mathml", (_inline, None), (_displayed, None))

@@ -15,6 +15,7 @@ nav a { white-space: nowrap; }
 img { max-width: 100%; height: auto; }
 figure { margin: 1rem 0; }
 figcaption, .note { color: #555; font-size: 0.9rem; }
+code { white-space: nowrap; }
 .scroll { overflow-x: auto; margin: 0.5rem 0; }
 table { border-collapse: collapse; font-size: 0.86rem; }
 th, td { padding: 0.15rem 0.6rem; text-align: right; white-space: nowrap;
