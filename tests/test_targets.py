@@ -10,6 +10,7 @@ from tfpes.targets import (
     atom_target,
     composition,
     labelled,
+    row_weights,
     split_atom_target,
     split_structure_target,
     structure_target,
@@ -154,3 +155,8 @@ def test_mask_of_another_shape():
     pred._keras_mask = tf.ones((4, 3), bool)
     with pytest.raises(ValueError, match=r"one entry for each row, \(4,\).*\(4, 3\)"):
         labelled(np.zeros((4, 3)), pred)
+
+
+def test_one_weight_for_all():
+    target = structure_target(np.zeros(3), np.eye(119)[[1, 1, 8]])
+    np.testing.assert_array_equal(row_weights(0.5, target), [0.5, 0.5, 0.5])

@@ -201,8 +201,13 @@ def test_isolated_atoms_are_found_by_their_edges(structures):
     everything = structures.batches(4, labels=("energy",), isolated_atoms="include")
     layer = adapted(everything)
     without = structures[~structures.isolated_atoms]
-    same(layer, adapted(without.batches(4, labels=("energy",))))
-    same(layer, adapted(structures.batches(4, labels=("energy",))))
+    for data in (without, structures):
+        other = adapted(data.batches(4, labels=("energy",)))
+        baselines = [x.energy_baseline(composition(without)) for x in (layer, other)]
+        np.testing.assert_allclose(*baselines, rtol=1e-9)
+        # Isolated atoms tell the mean of elements that nothing else has.
+        other.energy_mean.assign(layer.energy_mean)
+        same(layer, other)
     both = adapted(everything, isolated_atoms="include")
     assert not np.allclose(both.energy_mean.numpy(), layer.energy_mean.numpy())
 
@@ -291,6 +296,11 @@ def test_weights_of_forces_and_virials(structures):
         values = np.where(weights[key][:, None] > 0, target[:, :width], np.nan)
         kept[key] = np.hstack([values, target[:, width:]])
     same(layer, adapted([(inputs, kept)]))
+
+
+def test_an_endless_dataset_needs_steps(structures):
+    with pytest.raises(ValueError, match=r"one without an end.*Pass `steps`"):
+        PESNormalization().adapt(structures.batches(4).repeat())
 
 
 def test_steps(structures):

@@ -241,6 +241,21 @@ def test_call_in_a_dataset_map(structures, close):
         close(restored["forces"], plain["forces"], "float32")
 
 
+def test_call_passes_other_keys_through(structures):
+    layer = PESNormalization()
+    layer.adapt(structures.batches(4))
+    _, targets = next(iter(structures.batches(4)))
+    found = layer({**targets, "dipole": tf.constant([7.0])})
+    assert list(found) == [*targets, "dipole"]
+    assert found["dipole"].numpy().tolist() == [7.0]
+    np.testing.assert_array_equal(found["energy"], layer(targets)["energy"])
+
+
+def test_call_of_energies_alone(norm):
+    with pytest.raises(TypeError, match=r"targets of a batch, a dict.*`standardize_en"):
+        norm(np.zeros(5))
+
+
 def test_call_of_unknown_key(norm, counts):
     with pytest.raises(ValueError, match=r"the keys 'energy',.*Received: 'stress'"):
         norm({"stress": np.zeros((5, 121))})

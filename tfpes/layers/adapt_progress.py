@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sized
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 
 def with_progress(
@@ -20,11 +21,19 @@ def with_progress(
         verbose: 0 for no bar, ``"auto"`` for one in a terminal.
 
     Raises:
-        ValueError: for a negative number of steps.
+        ValueError: for a negative number of steps, and an endless dataset without.
     """
     if steps is not None and steps < 0:
         raise ValueError(
             f"`steps` is a number of batches, or None for all. Received: {steps}."
+        )
+    endless = isinstance(batches, tf.data.Dataset) and bool(
+        batches.cardinality() == tf.data.INFINITE_CARDINALITY
+    )
+    if steps is None and endless:
+        raise ValueError(
+            "`adapt` reads all of a dataset. Received: one without an end, as "
+            "`repeat()` makes it. Pass `steps`, or leave `repeat` out."
         )
     bar = None
     if sys.stdout.isatty() if verbose == "auto" else int(verbose):

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tfpes.elements import NUMBER_OF_COLUMNS, join_symbols
 from tfpes.layers.given import Given
-from tfpes.layers.tensors import floats, isotropic, split_trace
+from tfpes.layers.tensors import floats, isotropic, labels_among, split_trace
 from tfpes.targets import (
     Tensor,
     atom_target,
@@ -231,15 +231,11 @@ class Standardization(keras.layers.Layer):
         return deviator * scale + isotropic(pressure + baseline)
 
     def call(self, targets: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Standardize the labels of packed targets, or undo it (``invert=True``)."""
+        """Standardize the labels among targets, or undo it (``invert=True``)."""
         prefix = "destandardize" if self.invert else "standardize"
-        outputs = {}
-        for key, target in targets.items():
-            if key not in ("energy", "forces", "virial"):
-                raise ValueError(
-                    "`PESNormalization` standardizes the keys 'energy', 'forces' and "
-                    f"'virial'. Received: {key!r}."
-                )
+        labels, outputs = labels_among(targets), dict(targets)
+        for key in labels:
+            target = targets[key]
             self.require_adapted(key)
             change = getattr(self, f"{prefix}_{key}")
             if key == "forces":

@@ -1,8 +1,32 @@
 """Tensors of floating point numbers, and their parts under rotation."""
 
+from typing import Any
+
 import tensorflow as tf
 
 from tfpes.targets import Tensor
+
+
+def labels_among(targets: Any) -> list[str]:
+    """Return the keys of targets that have labels.
+
+    Raises:
+        TypeError: for anything but a dict.
+        ValueError: if it has none of them.
+    """
+    if not isinstance(targets, dict):
+        raise TypeError(
+            "`PESNormalization` takes the targets of a batch, a dict. Received: "
+            f"{type(targets).__name__}. For energies alone, which do not tell their "
+            "composition, use `standardize_energy(energy, composition)`."
+        )
+    labels = [key for key in ("energy", "forces", "virial") if key in targets]
+    if not labels:
+        raise ValueError(
+            "`PESNormalization` standardizes the keys 'energy', 'forces' and 'virial'. "
+            f"Received: {', '.join(map(repr, targets))}."
+        )
+    return labels
 
 
 def split_trace(tensor: Tensor) -> tuple[Tensor, Tensor]:

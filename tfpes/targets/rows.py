@@ -73,7 +73,7 @@ def row_weights(
     """Return one weight for each row of a target, (rows,).
 
     Args:
-        sample_weight: (rows,) or (rows, 1).
+        sample_weight: (rows,) or (rows, 1), or one number for all.
         target: as packed above.
         or_structures: whether atoms may take the weights (S,) of their structures.
 
@@ -82,6 +82,8 @@ def row_weights(
     """
     weight = _flat(sample_weight)
     target, shape, _ = array_or_tensor(target)
+    if weight.shape.rank == 0:
+        return tf.fill(tf.shape(target)[:1], weight)
     key = KEYS[shape[-1]]
     or_structures &= key == "forces"
     if or_structures and weight.shape.rank == 1:
