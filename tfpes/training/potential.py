@@ -68,7 +68,10 @@ def new_potential(
     if options.stats is None:
         normalization = PESNormalization(size_law=options.size_law)
         batches = structures.batches(64, labels=options.labels)
-        normalization.adapt(itertools.chain(batches, _isolated(atoms or {})))
+        alone = _isolated(atoms or {})
+        # The bar knows where it ends.
+        steps = len(batches) + len(alone)
+        normalization.adapt(itertools.chain(batches, alone), steps=steps)
     else:
         normalization = PESNormalization.from_json(options.stats)
         _check_statistics(options, normalization, structures)
