@@ -165,7 +165,8 @@ def find(cluster):
             found[f"history/{name}/{key}"] = np.array(value)
         if name == "fit":
             again = model.evaluate(valid, verbose=0, return_dict=True)
-            found["evaluate"] = np.array([again["loss"], history["val_loss"][-1]])
+            # Of the averaged weights, which Keras takes at the end of `fit`.
+            found["evaluate"] = np.array(again["loss"])
     if cluster.size > 1:
         found |= find_together(cluster, model, valid)
     return found
