@@ -555,3 +555,24 @@ def test_element_never_seen_is_nan_where_nothing_can_raise(norm, key, jit_compil
     assert np.isnan(after[strange]).all()
     if key != "structures":
         np.testing.assert_array_equal(after[~strange], before[~strange])
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_element_never_seen_without_a_label_leaves_no_trace(norm, key):
+    target, pred, _ = case(key)
+    target[0, : WIDTH[key]] = np.nan
+    loss = tf.function(make_loss(key, norm))
+
+    @tf.function
+    def value_and_gradient(target, pred):
+        with tf.GradientTape() as tape:
+            tape.watch(pred)
+            value = loss(target, pred)
+        return value, tape.gradient(value, pred)
+
+    before = value_and_gradient(target, tf.constant(pred))
+    target[(0, 3) if key in ("forces", "structures") else (0, 79 - 119)] = 79
+    after = value_and_gradient(target, tf.constant(pred))
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert np.isfinite(after[1]).all()
