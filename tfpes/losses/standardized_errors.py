@@ -55,8 +55,6 @@ def energy_error(
     """
     energy, composition = split_structure_target(tf.cast(y_true, tf.float64), "energy")
     true, pred, present = labelled(energy, y_pred)
-    # Like padding: the scale of an element never seen is NaN, and so are gradients.
-    composition = tf.where(present[:, None], composition, 0.0)
     baseline = normalization.energy_baseline(composition)
     scale = normalization.energy_scale(composition)
     function = resolve(metric, delta)
@@ -83,8 +81,7 @@ def force_error(
     """
     forces, atomic_numbers, _ = split_atom_target(tf.convert_to_tensor(y_true))
     true, pred, present = labelled(forces, y_pred)
-    numbers = tf.where(tf.reduce_any(present, axis=1), atomic_numbers, 0)
-    scale = tf.cast(normalization.force_scale_of(numbers), true.dtype)[:, None]
+    scale = tf.cast(normalization.force_scale_of(atomic_numbers), true.dtype)[:, None]
     return _vector_error(true / scale, pred / scale, present, metric, delta)
 
 
@@ -110,9 +107,6 @@ def virial_error(
     """
     virial, composition = split_structure_target(tf.cast(y_true, tf.float64), "virial")
     true, pred, present = labelled(virial, y_pred)
-    composition = tf.where(
-        tf.reduce_any(present, axis=(1, 2))[:, None], composition, 0.0
-    )
     present = _components(tf.cast(~present, tf.float64), np.abs(_BASIS)) == 0
     true, pred = (
         _components(normalization.standardize_virial(virial, composition))
