@@ -44,7 +44,6 @@ def test_what_is_refused(refuse, trained, data, tmp_path, fitted):
         ([*start, "--channels", 8], "Received: `--channels`"),
         ([*start, "--cutoff", 5], "Received: `--cutoff`"),
         ([*start, "--size-law", "auto"], "Received: `--size-law`"),
-        ([*start, "--baseline", "best"], "one of refit, keep, adapt"),
         (["--baseline", "keep"], "Received: no `--from`"),
         (["--from", tmp_path], "which is neither"),
         ([*start, "-o", trained.keras_file.parent, "--overwrite"], "not overwrite the"),
