@@ -66,10 +66,12 @@ def test_a_batch_that_does_not_fit(tf32, tmp_path):
     seen = []
     before = tf.config.experimental.tensor_float_32_execution_enabled()
     part = types.SimpleNamespace(batches=lambda *_, **__: None)
-    run = types.SimpleNamespace(
+    run = fit_module.Run(
         options=Options(epochs=1, batch_size=12, tf32=tf32),
         model=types.SimpleNamespace(fit=fit),
+        budget=None,
         parts={"train": part, "valid": part},
+        folder=tmp_path,
         console=Console(quiet=True),
     )
     checkpoint = types.SimpleNamespace(budget=None, best=None, epoch=0)
