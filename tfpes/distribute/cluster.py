@@ -81,7 +81,7 @@ class Cluster:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process writes files and prints: that of rank 0."""
+        """Whether this process, that of rank 0, writes files and prints."""
         return self.rank == 0
 
     def all_reduce(self, values: ArrayLike) -> NDArray:
