@@ -8,6 +8,7 @@ import scipy.optimize
 
 from tfpes.statistics import FitOptions, fit_energy
 from tfpes.statistics.fit import design as design_module
+from tfpes.statistics.fit import likelihood
 from tfpes.statistics.fit.design import Design
 from tfpes.statistics.fit.laws import _COLLECTIVE_FLOOR
 from tfpes.statistics.fit.likelihood import (
@@ -176,3 +177,20 @@ def test_sums_in_blocks_agree(fill, simulate, monkeypatch, law):
     np.testing.assert_allclose(blocks.mean, paired.mean, 1e-8)
     np.testing.assert_allclose(blocks.variance, paired.variance, 1e-6)
     assert blocks.collective_variance == pytest.approx(paired.collective_variance)
+
+
+def test_curvature_of_many_rows(fill, simulate, monkeypatch):
+    """What is left out for common elements is less than is said."""
+    composition, energies, _ = simulate(np.random.default_rng(7), 6000, 3)
+    rows = fill(composition, energies).rows()
+    design = Design(rows.composition[:, rows.elements()])
+    data = Data(design, np.eye(3), rows.weight, rows.mean, 0 * rows.mean, 1, True)
+    problem = Problem(data, np.eye(3), np.zeros(3), collective=True)
+    point = evaluate(problem, np.array([0.3, 0.5, 0.1, 0.02]))
+    assert len(rows) < likelihood._MOST_ROWS
+    exact = hessian(problem, point)
+    monkeypatch.setattr(likelihood, "_MOST_ROWS", 1000)
+    found = hessian(problem, point)
+    size = np.sqrt(np.diag(exact))
+    difference = np.abs(found - exact) / np.outer(size, size)
+    assert 0 < difference.max() < 3 / 1000  # elements, rows
