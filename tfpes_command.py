@@ -100,11 +100,10 @@ def load_tensorflow() -> None:
     if folder is not None and "persistent_cache" not in flags:
         flag = f"--tf_xla_persistent_cache_directory={folder}"
         os.environ["TF_XLA_FLAGS"] = f"{flags} {flag}".lstrip()
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
-        return
     # What goes wrong is an exception; lines of the log would break the progress bar.
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "3":
+        return
     # Those of the first moments, about GPUs that are not there, heed no level.
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     with _without_stderr():
         import tensorflow as tf
 

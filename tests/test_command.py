@@ -72,10 +72,14 @@ def test_list_is_that_of_the_commands():
     assert {k: " ".join(v.split()) for k, v in first.items()} == tfpes_command.SUMMARIES
 
 
-def test_module_is_the_command_without_a_log(tmp_path):
-    """Lines that TensorFlow writes whatever its level would come before our first."""
+@pytest.mark.parametrize("level", [{}, {"TF_CPP_MIN_LOG_LEVEL": "3"}])
+def test_module_is_the_command_without_a_log(tmp_path, level):
+    """Lines that TensorFlow writes whatever its level would come before our first.
+
+    One of several processes has the level of the process that started it.
+    """
     environment = {k: v for k, v in os.environ.items() if k not in NAMES}
-    environment |= {"TFPES_CACHE": "", "COLUMNS": "80"}
+    environment |= {"TFPES_CACHE": "", "COLUMNS": "80", **level}
     done = subprocess.run(
         [sys.executable, "-m", "tfpes", "stats", "alloy"],
         capture_output=True, text=True, check=False, env=environment, cwd=tmp_path,

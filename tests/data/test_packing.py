@@ -151,9 +151,9 @@ def test_what_cannot_be_shared():
         rank, size = 0, 2
 
     with pytest.raises(TypeError, match=r"`share` is a cluster.*Received: 2"):
-        packing.place(2, 8, False, None)
+        packing.rank_and_size(2, 8, False, None)
     with pytest.raises(ValueError, match="must shuffle alike"):
-        packing.place(Two(), 8, True, None)
+        packing.rank_and_size(Two(), 8, True, None)
     with pytest.raises(ValueError, match="Received: 1 for 2 processes"):
-        packing.place(Two(), 1, False, None)
-    assert packing.place(Two(), 8, False, None) == (0, 2)
+        packing.rank_and_size(Two(), 1, False, None)
+    assert packing.rank_and_size(Two(), 8, False, None) == (0, 2)

@@ -158,7 +158,7 @@ class Plan:
         return sizes.sum(axis=1) + _EXTRA
 
 
-def place(
+def rank_and_size(
     share: Any, batch_size: int, shuffle: bool, seed: int | None
 ) -> tuple[int, int]:
     """Return the rank and the number of processes of a cluster."""

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike, NDArray
 
-from tfpes.data.packing import Padding, Plan, place
+from tfpes.data.packing import Padding, Plan, rank_and_size
 from tfpes.data.pipeline import batches
 
 
@@ -232,7 +232,9 @@ class Structures:
                 share, also without a seed, or with fewer structures than processes.
         """
         used = self._used(isolated_atoms)
-        part = (0, 1) if share is None else place(share, batch_size, shuffle, seed)
+        part = (
+            (0, 1) if share is None else rank_and_size(share, batch_size, shuffle, seed)
+        )
         plan = Plan(used.sizes, batch_size, shuffle, seed, part)
         return batches(vars(used), self.cutoff, plan, labels, epoch)
 
