@@ -1,8 +1,16 @@
 """From files to padded batches, and the embedded data sets."""
 
 from tfpes.data.packing import Padding
-from tfpes.data.read import load, read, read_or_load
+from tfpes.data.read import load, open, read, read_or_load
 from tfpes.data.structures import Structures
 from tfpes.data.verlet_list import VerletList
 
-__all__ = ["Padding", "Structures", "VerletList", "load", "read", "read_or_load"]
+__all__ = [
+    "Padding",
+    "Structures",
+    "VerletList",
+    "load",
+    "open",
+    "read",
+    "read_or_load",
+]

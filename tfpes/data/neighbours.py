@@ -2,6 +2,7 @@
 
 import math
 import operator
+from collections.abc import Mapping
 
 import numpy as np
 import vesin
@@ -75,6 +76,35 @@ def neighbour_list(
             f"{distance[closest]:.3g} Å."
         )
     return pairs, shift
+
+
+def neighbour_lists(
+    columns: Mapping[str, NDArray], cutoff: float
+) -> dict[str, NDArray]:
+    """Find the edges of structures, from their columns.
+
+    Args:
+        columns: of :class:`tfpes.data.Structures`.
+        cutoff: Å.
+
+    Returns:
+        The columns ``edge_index``, ``edge_shift`` and ``edge_offsets``.
+    """
+    numbers, positions = columns["atomic_numbers"], columns["positions"]
+    starts = columns["atom_offsets"].tolist()
+    pairs, shifts = [np.zeros((0, 2), np.int32)], [np.zeros((0, 3), np.int16)]
+    for cell, start, end in zip(columns["cell"], starts, starts[1:], strict=False):
+        rows = slice(start, end)
+        periodic = cell.any(axis=1)
+        atoms = Atoms(numbers[rows], positions[rows], cell=cell, pbc=periodic)
+        found, shift = neighbour_list(atoms, cutoff)
+        pairs.append(found.astype(np.int32))
+        shifts.append(shift.astype(np.int16))
+    return {
+        "edge_index": np.concatenate(pairs).T,
+        "edge_shift": np.concatenate(shifts),
+        "edge_offsets": np.cumsum([len(shift) for shift in shifts], dtype=np.int64),
+    }
 
 
 def near_each_other(

@@ -1,16 +1,23 @@
 """From columns to padded ``tf.data`` batches, inside the TensorFlow graph."""
 
-from collections.abc import Mapping, Sequence
+import functools
+import os
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from tfpes.data.packing import Plan
+from tfpes.data.folder import COLUMNS
+from tfpes.data.plan import Plan
 from tfpes.targets import Tensor, atom_target, composition, structure_target
 
 _LABELS = ("energy", "forces", "virial")
+# Windows that are made at a time.
+_PARALLEL = min(os.cpu_count() or 1, 8)
+_Load = Callable[[NDArray], dict[str, NDArray]]
+"""From structures to their columns in memory."""
 
 
 def padding_values(cutoff: float) -> dict[str, Any]:
@@ -41,19 +48,21 @@ def pad(values: NDArray, last: Any, count: int) -> NDArray:
 
 
 def batches(
-    columns: Mapping[str, NDArray],
+    load: _Load,
     cutoff: float,
     plan: Plan,
     labels: Sequence[str],
+    weighted: bool,
     epoch: tf.Variable | None = None,
 ) -> tf.data.Dataset:
     """Build the dataset of :meth:`tfpes.data.Structures.batches`.
 
     Args:
-        columns: the arrays of :class:`tfpes.data.Structures` by name.
+        load: returns the columns of structures in memory.
         cutoff: radius of the neighbour lists, Å.
         plan: which structures share a batch, and the shapes.
         labels: keys of the targets.
+        weighted: whether there are weights.
         epoch: tells which one to draw; by default, iterations are counted.
 
     Raises:
@@ -63,22 +72,43 @@ def batches(
         raise ValueError(
             f"`labels` must be among {_LABELS}. Received: {tuple(labels)}."
         )
-    assembler = _Assembler(columns, cutoff, plan, tuple(labels))
-    if plan.shuffle:
-        # Only the grouping, once an epoch, is drawn in NumPy; the batches are
-        # assembled in the graph.
-        arguments = [] if epoch is None else [epoch]
-        grouping = tf.data.Dataset.range(1).map(
-            lambda _: tf.ensure_shape(
-                tf.numpy_function(plan.draw, arguments, tf.int64, stateful=True),
-                plan.fixed.shape,
-            )
-        )
-    else:
-        grouping = tf.data.Dataset.from_tensors(plan.fixed)
+    assembler = _Assembler(cutoff, plan, tuple(labels), weighted)
+    one = plan.num_windows == 1
+    # Eager tensors are captured by reference: no copy for each traced function.
+    whole = assembler.arrays(load, plan.deal(0)[2][0]) if one else ()
+    whole = tuple(map(tf.constant, whole))
+
+    # Only what happens once in a window is done in NumPy; batches are assembled in the
+    # graph.
+    def window(*drawn: Any) -> tuple[NDArray, ...]:
+        members, grouping, shapes = plan.draw(*drawn)
+        return grouping, shapes, *(() if one else assembler.arrays(load, members))
+
+    def draw(*drawn: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        found = tf.numpy_function(window, drawn, [spec.dtype for spec in specs])
+        return tuple(map(tf.ensure_shape, found, [spec.shape for spec in specs]))
+
+    def assemble(
+        grouping: tf.Tensor, shapes: tf.Tensor, *columns: tf.Tensor
+    ) -> tf.data.Dataset:
+        rows = tf.data.Dataset.from_tensor_slices((grouping, shapes))
+        return rows.map(functools.partial(assembler.assemble, columns or whole))
+
+    width = plan.num_structures - 1
+    numbers = [tf.TensorSpec([None, size], tf.int64) for size in (width, 2)]
+    specs = [*numbers, *(() if one else assembler.specs)]
+    arguments = [] if epoch is None else [epoch]
+
+    def deal(_: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        found = tf.numpy_function(plan.deal, arguments, [tf.int64] * 3)
+        return tuple(map(tf.ensure_shape, found, [[None], [None], [None, None]]))
+
+    dataset = tf.data.Dataset.range(1).map(deal).unbatch()
+    # Several windows at a time: where edges are to be found, that takes longest.
+    dataset = dataset.map(draw, num_parallel_calls=None if one else _PARALLEL)
     # One batch after the other: a step takes ten times as long, and needs the cores.
-    dataset = grouping.unbatch().map(assembler.assemble)
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(plan.fixed)))
+    dataset = dataset.flat_map(assemble)
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(plan.num_batches))
     # Nothing is left to tune, and the thread that would do it sleeps: where it misses
     # its wake-up at the end of an epoch, the next one begins up to a minute later.
     options = tf.data.Options()
@@ -87,50 +117,56 @@ def batches(
 
 
 class _Assembler:
-    """The columns as tensors, and the graph that assembles a batch from them.
+    """The graph that assembles a batch from columns in memory.
 
     Each column ends with one row of padding: its atom, its edge and its structure.
     A batch is then nothing but rows picked from columns.
     """
 
     def __init__(
-        self,
-        columns: Mapping[str, NDArray],
-        cutoff: float,
-        plan: Plan,
-        labels: tuple[str, ...],
+        self, cutoff: float, plan: Plan, labels: tuple[str, ...], weighted: bool
     ) -> None:
         self.labels = labels
-        self.weighted = bool(labels) and bool(np.any(columns["weight"] != 1))
-        self.shapes = plan.shapes
+        self.weighted = weighted and bool(labels)
+        # One shape is known to all that follows.
+        fixed = plan.num_windows == len(plan.shapes) == 1
+        self.shape = plan.shapes[0].tolist() if fixed else None
         self.num_structures = plan.num_structures
-        self.padding_structure = len(columns["energy"])
-        last = {
+        self.last = {
             **padding_values(cutoff),
             "edge_index": 0,
             **dict.fromkeys(_LABELS, np.nan),
             "weight": 0.0,
+            "atom_offsets": None,
+            "edge_offsets": None,
         }
-        for name in ("atom_offsets", "edge_offsets"):
-            last[name] = columns[name][-1]
-        rows = {**columns, "edge_index": columns["edge_index"].T}
-        # Eager tensors are captured by reference: no copy for each traced function.
-        self.columns = {
-            name: tf.constant(pad(rows[name], value, 1)) for name, value in last.items()
-        }
+        self.specs = [
+            tf.TensorSpec([None, *shape], dtype)
+            for dtype, _, shape in (COLUMNS[name] for name in self.last)
+        ]
 
-    def assemble(self, picked: tf.Tensor) -> tuple[dict[str, Tensor], ...]:
-        """Gather the picked structures and pad them to the first shape that fits."""
-        data = self.columns
-        nothing = tf.constant(self.padding_structure, picked.dtype)
+    def arrays(self, load: _Load, picked: NDArray) -> list[NDArray]:
+        """Return the columns of structures, each with a row of padding."""
+        columns = load(picked)
+        columns["edge_index"] = columns["edge_index"].T
+        return [
+            pad(values, values[-1] if last is None else last, 1)
+            for name, last in self.last.items()
+            for values in [columns[name]]
+        ]
+
+    def assemble(
+        self, columns: Sequence[tf.Tensor], picked: tf.Tensor, shape: tf.Tensor
+    ) -> tuple[dict[str, Tensor], ...]:
+        """Gather the picked structures and pad them to a shape."""
+        data = dict(zip(self.last, columns, strict=True))
+        nothing = tf.shape(data["energy"], picked.dtype)[0] - 1
         picked = tf.where(picked < 0, nothing, picked)
         missing = self.num_structures - picked.shape[0]
         picked = tf.pad(picked, [[0, missing]], constant_values=nothing)
         atom_counts = _lengths(data["atom_offsets"], picked)
         edge_counts = _lengths(data["edge_offsets"], picked)
-        num_atoms, num_edges = self._shape(
-            tf.reduce_sum(atom_counts), tf.reduce_sum(edge_counts)
-        )
+        num_atoms, num_edges = self.shape or tf.unstack(tf.cast(shape, tf.int32))
         structure_index, atoms = _rows(
             data["atom_offsets"], picked, atom_counts, num_atoms
         )
@@ -168,16 +204,6 @@ class _Assembler:
         by_atom = tf.cast(tf.gather(weight, structure_index), tf.float32)
         weights = {k: by_atom if k == "forces" else weight for k in self.labels}
         return inputs, targets, weights
-
-    def _shape(self, atoms: tf.Tensor, edges: tf.Tensor) -> tuple[Any, Any]:
-        """Return the padded sizes; integers if there is only one shape."""
-        if len(self.shapes) == 1:
-            max_atoms, max_edges = self.shapes[0].tolist()
-            return max_atoms, max_edges
-        shapes = tf.constant(self.shapes, tf.int32)
-        fits = tf.reduce_all(shapes >= tf.stack([atoms + 1, edges]), axis=1)
-        size = shapes[tf.argmax(tf.cast(fits, tf.int32))]
-        return size[0], size[1]
 
 
 def _lengths(offsets: tf.Tensor, picked: tf.Tensor) -> tf.Tensor:

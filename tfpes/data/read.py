@@ -4,40 +4,30 @@ import io
 import lzma
 import math
 import pathlib
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import numpy as np
-from ase import Atoms
 from ase.io import iread
-from numpy.typing import NDArray
 from rich.progress import Progress
 
 from tfpes.data.embedded import EMBEDDED, embedded_path
+from tfpes.data.folder import columns, is_folder
 from tfpes.data.labels import (
     NAMES,
-    Keys,
-    candidates,
     check_keys,
     choose,
-    has_volume,
     is_weighted,
     summary,
     weight_of,
 )
-from tfpes.data.neighbours import near_each_other, neighbour_list
+from tfpes.data.rows import LABELS, chosen_labels, join, pack, pack_geometry, row_of
 from tfpes.data.sources import Source, iterate
-from tfpes.data.structures import Structures, offsets
+from tfpes.data.structures import Structures
 from tfpes.terminal import PlainConsole
 
-# Of the columns that are gathered from structures.
-_DTYPES: dict[str, type] = {
-    "positions": np.float32, "atomic_numbers": np.int32, "cell": np.float32,
-    "edge_index": np.int32, "edge_shift": np.int16, "energy": np.float64,
-    "forces": np.float32, "virial": np.float64, "config_type": np.str_,
-    "weight": np.float64,
-}  # fmt: skip
-_FROM_VOIGT = [0, 5, 4, 5, 1, 3, 4, 3, 2]
-"""Where ASE's xx, yy, zz, yz, xz, xy are in the nine of a tensor."""
+# Many small arrays take more memory than what is in them.
+_PACKED = 512
 
 
 def read(
@@ -102,7 +92,8 @@ def read(
         "virial": virial_key,
     }
     check_keys(keys)
-    rows = []
+    rows: list[dict[str, Any]] = []
+    packed: list[dict[str, Any]] = []
     # The number of structures is known only at the end: the bar counts.
     console = PlainConsole(stderr=True)
     with Progress(
@@ -111,21 +102,25 @@ def read(
     ) as progress:  # fmt: skip
         task = progress.add_task("Reading", total=None)
         for place, atoms in iterate(source):
-            rows.append(_row(atoms, place, cutoff, keys))
+            rows.append(row_of(atoms, place, cutoff, keys))
             rows[-1]["weight"] = weight_of(atoms, weight_key, place)
+            if len(rows) % _PACKED == 0:
+                packed.append(pack_geometry(rows[-_PACKED:]))
             progress.advance(task)
     if not rows:
         raise ValueError(
             f"`read` needs at least one structure. Received: none in {source!r}."
         )
+    packed.append(pack_geometry(rows[len(packed) * _PACKED :]))
     labels = [row["labels"] for row in rows]
     chosen = choose(labels, keys, set().union(*(row["names"] for row in rows)))
     for row in rows:
-        row.update(_chosen_labels(row, chosen))
+        row.update(chosen_labels(row, chosen))
     if energy_key is not None and not any(np.isfinite(row["energy"]) for row in rows):
         _refuse_unlabelled(rows, energy_key)
     weighted = is_weighted((row["names"] for row in rows), weight_key)
-    structures = _join(rows, cutoff)
+    packed[0] |= pack(rows, LABELS)
+    structures = join(packed, cutoff)
     if verbose and any(keys.values()):
         console.print(summary(labels, chosen))
         if weighted:
@@ -137,6 +132,25 @@ def read(
                 "since their energies lie a cohesive energy away from all others."
             )
     return structures
+
+
+def open(folder: str | pathlib.Path) -> Structures:
+    """Open a folder that ``Structures.save`` or ``tfpes convert`` has written.
+
+    Columns are mapped into memory: opening takes no time and no memory, whatever the
+    size, and what is used is read from disk. Nothing in a folder is ever executed.
+
+    Args:
+        folder: its path.
+
+    Returns:
+        The structures; their neighbour lists are those of the folder's cutoff.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+        ValueError: if it is damaged, or of another version. The message names the file.
+    """
+    return Structures(**columns(folder))
 
 
 def load(name: str, cutoff: float = 5.0, *, verbose: bool = False) -> Structures:
@@ -162,11 +176,12 @@ def load(name: str, cutoff: float = 5.0, *, verbose: bool = False) -> Structures
 def read_or_load(
     source: Source, cutoff: float, *, verbose: bool = True, **keys: str | None
 ) -> Structures:
-    """Load the embedded data set of that name, or :func:`read` files.
+    """Load the embedded data set of that name, open a folder, or :func:`read` files.
 
     Args:
-        source: as for :func:`read`, or the name of an embedded data set, alone in a
-            list or not. A file of that name goes before.
+        source: as for :func:`read`, or the name of an embedded data set or the path of
+            a folder (:func:`open`), alone in a list or not. A file of the name of a
+            data set goes before.
         cutoff: radius of the neighbour lists, Å.
         verbose: show a progress bar.
         **keys: names of labels in files, as for :func:`read`.
@@ -178,89 +193,30 @@ def read_or_load(
     name: Any = source
     if isinstance(source, list | tuple) and len(source) == 1:
         (name,) = source
+    if is_folder(name):
+        _refuse_names(keys, name)
+        structures = open(name)
+        if not math.isclose(structures.cutoff, cutoff, rel_tol=1e-6):
+            raise ValueError(
+                "The neighbour lists of a folder have one cutoff. Received: "
+                f"{cutoff:g} Å for {str(name)!r} of {structures.cutoff:g} Å. Pass "
+                f"`--cutoff {structures.cutoff:g}`, or make a folder with `tfpes "
+                f"convert --cutoff {cutoff:g}`."
+            )
+        return structures
     if isinstance(name, str) and name in EMBEDDED and not pathlib.Path(name).exists():
-        for key, label in keys.items():
-            if label != NAMES[key]:
-                raise ValueError(
-                    "The labels of an embedded data set have names of their own. "
-                    f"Received: `{key}` {label!r} for {name!r}. Leave it out."
-                )
+        _refuse_names(keys, name)
         return load(name, cutoff, verbose=verbose)
     return read(source, cutoff, verbose=verbose, **keys)
 
 
-def _row(atoms: Atoms, place: str, cutoff: float, keys: Keys) -> dict[str, Any]:
-    """Return columns of one structure, and what may be its labels."""
-    numbers, count = atoms.numbers, len(atoms)
-    if not count:
-        raise ValueError(
-            f"A structure needs at least one atom. Received: {place} with none."
-        )
-    if numbers.min() < 1 or numbers.max() > 118:
-        raise ValueError(
-            "Atoms must be of an element, 1 <= Z <= 118. Received: "
-            f"{place} with Z = {sorted(set(numbers.tolist()))}."
-        )
-    try:
-        pairs, edge_shift = neighbour_list(atoms, cutoff)
-    except ValueError as error:
-        raise ValueError(f"{error} In: {place}.") from None
-    positions, edge_shift = near_each_other(atoms, pairs, edge_shift)
-    labels, names = candidates(atoms, keys, place)
-    return {
-        # Energies do not depend on the origin; float32 coordinates far from it would
-        # be coarse.
-        "positions": positions - positions.mean(axis=0),
-        "atomic_numbers": numbers,
-        "cell": atoms.cell.array[None] * atoms.pbc[:, None],
-        "edge_index": pairs,
-        "edge_shift": edge_shift,
-        "config_type": np.array([str(atoms.info.get("config_type", ""))]),
-        "labels": labels,
-        "names": names,
-        "place": place,
-        # A stress is a derivative per volume, which a molecule does not have.
-        "volume": atoms.cell.volume if has_volume(atoms) else np.nan,
-    }
-
-
-def _chosen_labels(row: dict[str, Any], chosen: Keys) -> dict[str, NDArray[np.float64]]:
-    """Return the columns of the labels of a structure."""
-    found = {
-        kind: values[chosen[kind]]
-        for kind, values in row["labels"].items()
-        if chosen[kind] in values
-    }
-    for kind in found.keys() & {"stress", "virial"}:
-        if found[kind].size == 6:
-            found[kind] = found[kind][_FROM_VOIGT]
-        found[kind] = found[kind].reshape(1, 3, 3)
-    virial = found.get("virial")
-    if "stress" in found:
-        from_stress = -row["volume"] * found["stress"]
-        if virial is None or np.isnan(virial).all():
-            virial = from_stress
-        else:
-            _check_virial(virial, from_stress, row["place"], chosen)
-    return {
-        "energy": found.get("energy", np.array(np.nan)).reshape(1),
-        "forces": found.get("forces", np.full(row["positions"].shape, np.nan)),
-        "virial": np.full((1, 3, 3), np.nan) if virial is None else virial,
-    }
-
-
-def _check_virial(
-    virial: NDArray, from_stress: NDArray, place: str, chosen: Keys
-) -> None:
-    scale = np.abs(virial).max()
-    if (np.abs(virial - from_stress) > 0.02 * scale + 1e-3).any():
-        raise ValueError(
-            f"The virial '{chosen['virial']}' (eV) must be minus volume times the "
-            f"stress '{chosen['stress']}' (eV/Å³) if a structure has both. "
-            f"Received: {place} with {virial.flat[0]:g} and "
-            f"{from_stress.flat[0]:g} eV (xx). Correct one, or leave it out with "
-            "`virial_key=None` or `stress_key=None`."
-        )
+def _refuse_names(keys: Mapping[str, str | None], name: Any) -> None:
+    for key, label in keys.items():
+        if label != NAMES[key]:
+            raise ValueError(
+                "The labels of a folder or an embedded data set have names of their "
+                f"own. Received: `{key}` {label!r} for {str(name)!r}. Leave it out."
+            )
 
 
 def _refuse_unlabelled(rows: list[dict[str, Any]], energy_key: str) -> NoReturn:
@@ -277,18 +233,4 @@ def _refuse_unlabelled(rows: list[dict[str, Any]], energy_key: str) -> NoReturn:
         f"Received: {len(rows)} structures without one; names found: {known}. "
         "Name the right one with `energy_key` (`--energy-key`), or read "
         "unlabelled structures with `energy_key=None`."
-    )
-
-
-def _join(rows: list[dict[str, Any]], cutoff: float) -> Structures:
-    columns: dict[str, Any] = {
-        name: np.concatenate([row[name] for row in rows], dtype=dtype, casting="unsafe")
-        for name, dtype in _DTYPES.items()
-    }
-    columns["edge_index"] = np.ascontiguousarray(columns["edge_index"].T)
-    return Structures(
-        **columns,
-        atom_offsets=offsets([len(row["positions"]) for row in rows]),
-        edge_offsets=offsets([len(row["edge_shift"]) for row in rows]),
-        cutoff=float(cutoff),
     )

@@ -3,19 +3,27 @@
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import Sequence
+import pathlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from tfpes.data.packing import Padding, Plan, rank_and_size
+from tfpes.data import folder, splitting
+from tfpes.data.columns import Columns, lengths, offsets
+from tfpes.data.neighbours import neighbour_lists
+from tfpes.data.packing import Padding
 from tfpes.data.pipeline import batches
+from tfpes.data.plan import Plan, rank_and_size
+
+_BLOCK = 4096
+"""Structures that are read at a time where all are gone through."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Structures:
+class Structures(Columns):
     """Atomic structures with their neighbour lists and labels, as flat arrays.
 
     The atoms of all S structures are concatenated, and so are their edges.
@@ -38,95 +46,94 @@ class Structures:
         cutoff: radius of the neighbour lists, Å.
     """
 
-    positions: NDArray[np.float32]
-    atomic_numbers: NDArray[np.int32]
-    cell: NDArray[np.float32]
-    edge_index: NDArray[np.int32]
-    edge_shift: NDArray[np.int16]
-    energy: NDArray[np.float64]
-    forces: NDArray[np.float32]
-    virial: NDArray[np.float64]
-    atom_offsets: NDArray[np.int64]
-    edge_offsets: NDArray[np.int64]
-    config_type: NDArray[np.str_]
-    weight: NDArray[np.float64]
-    cutoff: float
-
-    def __len__(self) -> int:
-        """Return the number of structures."""
-        return len(self.energy)
-
     def __repr__(self) -> str:
         """Summarize."""
         alone = np.count_nonzero(self.isolated_atoms)
         kind = f" ({alone} isolated atoms)" if alone else ""
+        atoms, edges = self.atom_offsets[-1], self.edge_offsets[-1]
         return (
-            f"<Structures: {len(self)} structures{kind}, {len(self.positions)} atoms, "
-            f"{self.edge_index.shape[1]} edges within {self.cutoff:g} Å>"
+            f"<Structures: {len(self)} structures{kind}, {atoms} atoms, {edges} edges "
+            f"within {self.cutoff:g} Å>"
         )
-
-    @property
-    def num_atoms(self) -> NDArray[np.int64]:
-        """Atoms in each structure, (S,)."""
-        return np.diff(self.atom_offsets)
-
-    @property
-    def num_edges(self) -> NDArray[np.int64]:
-        """Edges in each structure, (S,)."""
-        return np.diff(self.edge_offsets)
-
-    @property
-    def sizes(self) -> NDArray[np.int64]:
-        """Atoms and edges of each structure, (S, 2)."""
-        return np.stack([self.num_atoms, self.num_edges], axis=1)
-
-    @property
-    def isolated_atoms(self) -> NDArray[np.bool_]:
-        """Which structures are one atom without a neighbour, (S,)."""
-        return (self.num_atoms == 1) & (self.num_edges == 0)
 
     @property
     def elements(self) -> NDArray[np.int32]:
         """The atomic numbers that occur, ascending."""
-        return np.unique(self.atomic_numbers)
-
-    @property
-    def structure_index(self) -> NDArray[np.int64]:
-        """The structure of each atom, (A,)."""
-        return np.repeat(np.arange(len(self)), self.num_atoms)
+        found = [np.unique(some.atomic_numbers) for some in self.blocks()]
+        return np.unique(np.concatenate([np.zeros(0, np.int32), *found]))
 
     @property
     def hashes(self) -> NDArray[np.str_]:
         """What tells geometries apart, to a thousandth of an Å, (S,)."""
+        return np.array([x for some in self.blocks() for x in some._hashes()], str)
+
+    def _hashes(self) -> Iterator[str]:
         columns = [self.atomic_numbers, np.rint(1e3 * self.positions).astype(np.int32)]
         cells = np.rint(1e3 * self.cell).astype(np.int32)
-        found = []
         for s, (start, end) in enumerate(itertools.pairwise(self.atom_offsets)):
             parts = [cells[s], *(column[start:end] for column in columns)]
             data = b"".join(part.tobytes() for part in parts)
-            found.append(hashlib.sha256(data).hexdigest()[:16])
-        return np.array(found, str)
+            yield hashlib.sha256(data).hexdigest()[:16]
+
+    def blocks(self, edges: bool = False) -> Iterator["Structures"]:
+        """Yield all structures in memory, some at a time, with edges or without."""
+        for start in range(0, len(self), _BLOCK):
+            picked = np.arange(start, min(start + _BLOCK, len(self)))
+            yield self.take(picked, edges)
 
     def __getitem__(self, index: Any) -> "Structures":
-        """Select structures by a slice, an index, an index array or a mask."""
-        picked = np.atleast_1d(np.arange(len(self))[index])
-        atoms = ranges(self.atom_offsets, picked)
-        edges = ranges(self.edge_offsets, picked)
-        return Structures(
-            positions=self.positions[atoms],
-            atomic_numbers=self.atomic_numbers[atoms],
-            cell=self.cell[picked],
-            edge_index=self.edge_index[:, edges],
-            edge_shift=self.edge_shift[edges],
-            energy=self.energy[picked],
-            forces=self.forces[atoms],
-            virial=self.virial[picked],
-            atom_offsets=offsets(self.num_atoms[picked]),
-            edge_offsets=offsets(self.num_edges[picked]),
-            config_type=self.config_type[picked],
-            weight=self.weight[picked],
-            cutoff=self.cutoff,
-        )
+        """Select structures by a slice, an index, an index array or a mask.
+
+        Of a folder, only what is asked for later is read.
+        """
+        everything = np.arange(len(self))
+        picked = np.atleast_1d(everything[index])
+        if np.array_equal(picked, everything):
+            return self
+        if self.is_mapped:
+            return _Selection(self, picked)
+        return self.take(picked)
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether columns are in a folder, not in memory."""
+        return isinstance(self.positions, np.memmap)
+
+    def take(self, picked: NDArray, edges: bool = True) -> "Structures":
+        """Return some structures in memory, with their edges or without."""
+        columns: dict[str, Any] = {
+            name: offsets(lengths(getattr(self, name), picked))
+            if rows == "offsets"
+            else self.column(name, picked if edges or rows != "edges" else picked[:0])
+            for name, (_, rows, _) in folder.COLUMNS.items()
+        }
+        return Structures(**columns, cutoff=self.cutoff)
+
+    def with_edges(self) -> "Structures":
+        """Return the structures with their edges, in memory where these are found."""
+        if self.has_edges:
+            return self
+        columns = {name: getattr(self, name) for name in folder.COLUMNS}
+        columns |= neighbour_lists(columns, self.cutoff)
+        return Structures(**columns, cutoff=self.cutoff)
+
+    def with_weight(self, weight: NDArray[np.float64]) -> "Structures":
+        """Return the structures with other weights, (S,)."""
+        return dataclasses.replace(self, weight=weight)
+
+    def save(self, path: str | pathlib.Path, edges: bool = True) -> None:
+        """Write a folder that :func:`tfpes.data.open` maps into memory.
+
+        Files of NumPy arrays, one for each column, and an index, ``structures.json``.
+        The folder is written as a whole, or not at all.
+
+        Args:
+            path: of the folder; one that is there is replaced.
+            edges: whether to write the edges, too: 14 bytes each, and in a crystal with
+                a cutoff of 5 Å, nine tenths of everything. Without them, batches find
+                them while a model trains.
+        """
+        folder.write(path, map(vars, self.blocks(edges)), self.cutoff, edges)
 
     def split(
         self,
@@ -148,25 +155,10 @@ class Structures:
         Raises:
             ValueError: if the fractions do not make sense, or a part would be empty.
         """
-        shares = np.asarray(fractions, dtype=float)
-        if shares.ndim != 1 or not len(shares) or not (shares > 0).all():
-            raise ValueError(
-                f"`fractions` must be positive numbers. Received: {fractions}."
-            )
-        if shares.sum() > 1 + 1e-9:
-            raise ValueError(
-                f"`fractions` must sum to at most 1. Received: {fractions}, which "
-                f"sum to {shares.sum():g}."
-            )
-        ends = np.round(np.cumsum(shares) * len(self)).astype(int)
-        # Small parts get one structure, at the expense of the first.
-        counts = np.maximum(np.diff(ends, prepend=0), 1)
-        counts[0] -= max(counts.sum() - len(self), 0)
-        order = np.random.default_rng(seed).permutation(len(self))
-        parts = np.split(order, np.cumsum(counts))[: len(counts)]
+        parts = splitting.divide(len(self), fractions, seed)
         if cover_elements:
-            parts = self._cover_elements(parts)
-        if counts[0] < 1 or min(map(len, parts)) == 0:
+            parts = splitting.cover_elements(parts, self._elements_of)
+        if min(map(len, parts)) == 0:
             raise ValueError(
                 f"Each part of a split needs at least one structure. Received: "
                 f"{len(self)} structures and `fractions` {tuple(fractions)}, which "
@@ -175,18 +167,9 @@ class Structures:
             )
         return tuple(self[np.sort(part)] for part in parts)
 
-    def _cover_elements(self, parts: list[NDArray]) -> list[NDArray]:
-        """Move structures with elements that the first part lacks into it."""
-        elements = np.split(self.atomic_numbers, self.atom_offsets[1:-1])
-        covered = set().union(*(elements[s].tolist() for s in parts[0]))
-        moved: list[int] = []
-        for part in parts[1:]:
-            for s in part:
-                if not covered.issuperset(elements[s].tolist()):
-                    covered.update(elements[s].tolist())
-                    moved.append(int(s))
-        rest = [np.setdiff1d(part, moved) for part in parts[1:]]
-        return [np.append(parts[0], np.array(moved, dtype=int)), *rest]
+    def _elements_of(self, picked: NDArray) -> tuple[NDArray, NDArray]:
+        owner = np.repeat(picked, lengths(self.atom_offsets, picked))
+        return self.column("atomic_numbers", picked), owner
 
     def batches(
         self,
@@ -235,8 +218,13 @@ class Structures:
         part = (
             (0, 1) if share is None else rank_and_size(share, batch_size, shuffle, seed)
         )
-        plan = Plan(used.sizes, batch_size, shuffle, seed, part)
-        return batches(vars(used), self.cutoff, plan, labels, epoch)
+        plan = Plan(self.sizes[used], batch_size, shuffle, seed, part)
+        weighted = bool((self.weight[used] != 1).any())
+
+        def load(picked: NDArray) -> dict[str, Any]:
+            return dict(vars(self.take(used[picked]).with_edges()))
+
+        return batches(load, self.cutoff, plan, labels, weighted, epoch)
 
     def padding(
         self,
@@ -245,34 +233,62 @@ class Structures:
         isolated_atoms: str = "exclude",
     ) -> Padding:
         """Report the shapes of :meth:`batches` and what is wasted on padding."""
-        sizes = self._used(isolated_atoms).sizes
+        sizes = self.sizes[self._used(isolated_atoms)]
         return Plan(sizes, batch_size, shuffle, seed=0).padding()
 
-    def _used(self, isolated_atoms: str) -> "Structures":
+    def _used(self, isolated_atoms: str) -> NDArray[np.int64]:
         if isolated_atoms not in ("exclude", "include"):
             raise ValueError(
                 "`isolated_atoms` must be 'exclude' or 'include'. Received: "
                 f"{isolated_atoms!r}."
             )
-        alone = self.isolated_atoms
-        if isolated_atoms == "include" or not alone.any():
-            return self
-        if alone.all():
+        alone = self.isolated_atoms & (isolated_atoms == "exclude")
+        if alone.any() and alone.all():
             raise ValueError(
                 "Isolated atoms are in no batch. Received: nothing but "
                 f"{len(self)} of them, within {self.cutoff:g} Å. Check the cutoff and "
                 'the units (Å), or pass `isolated_atoms="include"`.'
             )
-        return self[~alone]
+        return np.flatnonzero(~alone)
 
 
-def offsets(counts: ArrayLike) -> NDArray[np.int64]:
-    """Return where each of so many rows starts, and where the last one ends."""
-    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+class _Selection(Structures):
+    """Structures of a folder: columns are read when they are asked for."""
 
+    _whole: Structures
+    _picked: NDArray[np.int64]
 
-def ranges(starts: NDArray[np.int64], picked: NDArray) -> NDArray[np.int64]:
-    """Concatenate ``arange(starts[s], starts[s + 1])`` over the picked s."""
-    counts = np.diff(starts)[picked]
-    shift = starts[picked] - offsets(counts)[:-1]
-    return np.arange(counts.sum()) + np.repeat(shift, counts)
+    def __init__(
+        self, whole: Structures, picked: NDArray, weight: NDArray | None = None
+    ) -> None:
+        vars(self).update(
+            _whole=whole,
+            _picked=picked,
+            cutoff=whole.cutoff,
+            weight=whole.weight[picked] if weight is None else weight,
+            atom_offsets=offsets(lengths(whole.atom_offsets, picked)),
+            edge_offsets=offsets(lengths(whole.edge_offsets, picked)),
+        )
+
+    def __getattr__(self, name: str) -> NDArray:
+        if name not in folder.COLUMNS:
+            raise AttributeError(name)
+        return self._whole.column(name, self._picked)
+
+    is_mapped = True
+
+    @property
+    def has_edges(self) -> bool:
+        return self._whole.has_edges
+
+    def column(self, name: str, picked: NDArray) -> NDArray:
+        if name == "weight":
+            return self.weight[picked]
+        return self._whole.column(name, self._picked[picked])
+
+    def __getitem__(self, index: Any) -> Structures:
+        picked = np.atleast_1d(np.arange(len(self))[index])
+        return _Selection(self._whole, self._picked[picked], self.weight[picked])
+
+    def with_weight(self, weight: NDArray[np.float64]) -> Structures:
+        return _Selection(self._whole, self._picked, weight)

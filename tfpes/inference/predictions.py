@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from tfpes.data.packing import balanced_batches
-from tfpes.data.structures import Structures, ranges
+from tfpes.data.columns import ranges
+from tfpes.data.plan import Plan
+from tfpes.data.structures import Structures
 from tfpes.inference.loading import LoadedPotential
 from tfpes.inference.requirements import require_cutoff, require_elements
 from tfpes.models import Potential
@@ -64,20 +65,19 @@ def predict(
     dataset = structures.batches(batch_size, labels=(), isolated_atoms="include")
     require_elements(model, structures)
     run = runner(model)
-    shapes = _shapes(len(structures), len(structures.positions))
-    grouping = balanced_batches(structures.sizes, batch_size)
+    shapes = _shapes(len(structures), int(structures.atom_offsets[-1]))
+    plan = Plan(structures.sizes, batch_size, shuffle=False)
     found: dict[str, NDArray[np.float64]] = {}
     console = Console(stderr=True)
     batches = track(
-        zip(dataset, grouping, strict=True),
+        zip(dataset, plan.epoch(), strict=True),
         description="Predicting",
-        total=len(grouping),
+        total=plan.num_batches,
         console=console,
         transient=True,
         disable=not (verbose and console.is_terminal),
     )
-    for (inputs, _), row in batches:
-        picked = row[row >= 0]
+    for (inputs, _), picked in batches:
         atoms = ranges(structures.atom_offsets, picked)
         size = len(inputs["cell"]), len(inputs["positions"])
         for key, values in arrays(run(inputs), *size, shapes).items():

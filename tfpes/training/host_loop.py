@@ -31,7 +31,7 @@ def steps_per_execution(
     device = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
     if type(network) not in _WORK[device]:
         return 1
-    edges = batch_size * structures.edge_index.shape[1] / len(structures)
+    edges = batch_size * int(structures.edge_offsets[-1]) / len(structures)
     work = edges * network.channels * network.blocks
     seconds = _FIXED[device] + work * _WORK[device][type(network)]
     most = min(_SECONDS / seconds, _MOST_STEPS, len(structures) / batch_size)

@@ -1,6 +1,5 @@
 """The structures of a training run."""
 
-import dataclasses
 import hashlib
 from collections.abc import Sequence
 
@@ -8,6 +7,7 @@ import numpy as np
 from rich.console import Console
 
 from tfpes.data import Structures, read_or_load
+from tfpes.data.splitting import divide
 from tfpes.elements import SYMBOLS, join_symbols
 from tfpes.training.options import FILE, Options, pairs
 
@@ -23,6 +23,7 @@ def read_parts(
     data = _read_set(options, options.data, "data")
     atoms = _energies_of_atoms(options, data)
     parts = {"train": data[~data.isolated_atoms]}
+    del data
     for name, paths in (("valid", options.valid), ("test", options.test)):
         if paths:
             part = _read_set(options, paths, name)
@@ -31,9 +32,9 @@ def read_parts(
     if missing:
         fractions = (1.0 - 0.1 * len(missing), *(0.1 for _ in missing))
         everything = parts["train"]
-        plain = everything.split(fractions, options.seed)
         divided = everything.split(fractions, options.seed, cover_elements=True)
-        moved = len(divided[0]) - len(plain[0])
+        first, *_ = divide(len(everything), fractions, options.seed)
+        moved = len(divided[0]) - len(first)
         if moved:
             console.print(
                 f"{moved} structure(s) hold elements that no other training structure "
@@ -61,7 +62,7 @@ def _energies_of_atoms(options: Options, structures: Structures) -> dict[str, fl
         return pairs("energies_of_atoms", options.energies_of_atoms)
     alone = structures.isolated_atoms
     energy = structures.energy[alone]
-    numbers = structures.atomic_numbers[structures.atom_offsets[:-1][alone]]
+    numbers = structures.column("atomic_numbers", np.flatnonzero(alone))
     # Several of one element count alike.
     return {
         SYMBOLS[z]: float(energy[numbers == z].mean())
@@ -100,8 +101,7 @@ def _weighted(
     low, high = weights["train"].min() / mean, weights["train"].max() / mean
     console.print(f"Weights, of mean 1: {low:.3g} to {high:.3g}.", highlight=False)
     return {
-        name: dataclasses.replace(part, weight=weights[name] / mean)
-        for name, part in parts.items()
+        name: part.with_weight(weights[name] / mean) for name, part in parts.items()
     }
 
 
@@ -128,13 +128,14 @@ def _read_set(options: Options, paths: Sequence[str], name: str) -> Structures:
 def fingerprint(structures: Structures) -> str:
     """Return a hash of geometries and labels, in their order."""
     digest = hashlib.sha256()
-    for name in (
-        "atom_offsets", "atomic_numbers", "positions", "cell",
-        "energy", "forces", "virial",
-    ):  # fmt: skip
-        digest.update(np.ascontiguousarray(getattr(structures, name)).tobytes())
+    for some in structures.blocks():
+        for name in (
+            "atom_offsets", "atomic_numbers", "positions", "cell",
+            "energy", "forces", "virial",
+        ):  # fmt: skip
+            digest.update(np.ascontiguousarray(getattr(some, name)).data)
     if (structures.weight != 1).any():
-        digest.update(structures.weight.tobytes())
+        digest.update(np.ascontiguousarray(structures.weight).data)
     return digest.hexdigest()
 
 

@@ -1,0 +1,89 @@
+"""Rows of structures in flat arrays."""
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tfpes.data.folder import COLUMNS
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Columns:
+    """What :class:`tfpes.data.Structures` are made of, which see."""
+
+    positions: NDArray[np.float32]
+    atomic_numbers: NDArray[np.int32]
+    cell: NDArray[np.float32]
+    edge_index: NDArray[np.int32]
+    edge_shift: NDArray[np.int16]
+    energy: NDArray[np.float64]
+    forces: NDArray[np.float32]
+    virial: NDArray[np.float64]
+    atom_offsets: NDArray[np.int64]
+    edge_offsets: NDArray[np.int64]
+    config_type: NDArray[np.str_]
+    weight: NDArray[np.float64]
+    cutoff: float
+
+    def __len__(self) -> int:
+        """Return the number of structures."""
+        return len(self.atom_offsets) - 1
+
+    @property
+    def num_atoms(self) -> NDArray[np.int64]:
+        """Atoms in each structure, (S,)."""
+        return np.diff(self.atom_offsets)
+
+    @property
+    def num_edges(self) -> NDArray[np.int64]:
+        """Edges in each structure, (S,)."""
+        return np.diff(self.edge_offsets)
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Atoms and edges of each structure, (S, 2)."""
+        return np.stack([self.num_atoms, self.num_edges], axis=1)
+
+    @property
+    def isolated_atoms(self) -> NDArray[np.bool_]:
+        """Which structures are one atom without a neighbour, (S,)."""
+        return (self.num_atoms == 1) & (self.num_edges == 0)
+
+    @property
+    def structure_index(self) -> NDArray[np.int64]:
+        """The structure of each atom, (A,)."""
+        return np.repeat(np.arange(len(self)), self.num_atoms)
+
+    @property
+    def has_edges(self) -> bool:
+        """Whether edges are there; else, :meth:`with_edges` finds them."""
+        return self.edge_shift.shape[0] == self.edge_offsets[-1]
+
+    def column(self, name: str, picked: NDArray) -> NDArray:
+        """Return the rows of a column that belong to some structures, in memory."""
+        values = getattr(self, name)
+        rows = COLUMNS[name][1]
+        if rows == "structures":
+            return np.asarray(values[picked])
+        values = values.T if name == "edge_index" else values
+        if rows == "atoms" or self.has_edges:
+            values = values[ranges(getattr(self, f"{rows[:-1]}_offsets"), picked)]
+        return np.asarray(values.T if name == "edge_index" else values)
+
+
+def offsets(counts: ArrayLike) -> NDArray[np.int64]:
+    """Return where each of so many rows starts, and where the last one ends."""
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+
+def lengths(starts: NDArray[np.int64], picked: NDArray) -> NDArray[np.int64]:
+    """Return how many rows each of the picked structures has."""
+    return np.asarray(starts[picked + 1] - starts[picked])
+
+
+def ranges(starts: NDArray[np.int64], picked: NDArray) -> NDArray[np.int64]:
+    """Concatenate ``arange(starts[s], starts[s + 1])`` over the picked s."""
+    counts = lengths(starts, picked)
+    shift = starts[picked] - offsets(counts)[:-1]
+    return np.arange(counts.sum()) + np.repeat(shift, counts)

@@ -1,0 +1,128 @@
+"""Columns of one structure, and of many."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from tfpes.data.columns import offsets
+from tfpes.data.folder import COLUMNS
+from tfpes.data.labels import Keys, candidates, has_volume
+from tfpes.data.neighbours import near_each_other, neighbour_list
+from tfpes.data.structures import Structures
+
+LABELS = ("energy", "forces", "virial", "weight")
+_GEOMETRY = (
+    "positions", "atomic_numbers", "cell", "edge_index", "edge_shift", "config_type",
+)  # fmt: skip
+_FROM_VOIGT = [0, 5, 4, 5, 1, 3, 4, 3, 2]
+"""Where ASE's xx, yy, zz, yz, xz, xy are in the nine of a tensor."""
+
+
+def row_of(atoms: Atoms, place: str, cutoff: float, keys: Keys) -> dict[str, Any]:
+    """Return columns of one structure, and what may be its labels."""
+    numbers, count = atoms.numbers, len(atoms)
+    if not count:
+        raise ValueError(
+            f"A structure needs at least one atom. Received: {place} with none."
+        )
+    if numbers.min() < 1 or numbers.max() > 118:
+        raise ValueError(
+            "Atoms must be of an element, 1 <= Z <= 118. Received: "
+            f"{place} with Z = {sorted(set(numbers.tolist()))}."
+        )
+    try:
+        pairs, edge_shift = neighbour_list(atoms, cutoff)
+    except ValueError as error:
+        raise ValueError(f"{error} In: {place}.") from None
+    positions, edge_shift = near_each_other(atoms, pairs, edge_shift)
+    labels, names = candidates(atoms, keys, place)
+    return {
+        # Energies do not depend on the origin; float32 coordinates far from it would
+        # be coarse.
+        "positions": positions - positions.mean(axis=0),
+        "atomic_numbers": numbers,
+        "cell": atoms.cell.array[None] * atoms.pbc[:, None],
+        # Most of the memory: no wider than in the columns.
+        "edge_index": pairs.astype(np.int32),
+        "edge_shift": edge_shift.astype(np.int16),
+        "config_type": np.array([str(atoms.info.get("config_type", ""))]),
+        "atoms": count,
+        "labels": labels,
+        "names": names,
+        "place": place,
+        # A stress is a derivative per volume, which a molecule does not have.
+        "volume": atoms.cell.volume if has_volume(atoms) else np.nan,
+    }
+
+
+def chosen_labels(row: dict[str, Any], chosen: Keys) -> dict[str, NDArray[np.float64]]:
+    """Return the columns of the labels of a structure."""
+    found = {
+        kind: values[chosen[kind]]
+        for kind, values in row["labels"].items()
+        if chosen[kind] in values
+    }
+    for kind in found.keys() & {"stress", "virial"}:
+        if found[kind].size == 6:
+            found[kind] = found[kind][_FROM_VOIGT]
+        found[kind] = found[kind].reshape(1, 3, 3)
+    virial = found.get("virial")
+    if "stress" in found:
+        from_stress = -row["volume"] * found["stress"]
+        if virial is None or np.isnan(virial).all():
+            virial = from_stress
+        else:
+            _check_virial(virial, from_stress, row["place"], chosen)
+    return {
+        "energy": found.get("energy", np.array(np.nan)).reshape(1),
+        "forces": found.get("forces", np.full((row["atoms"], 3), np.nan)),
+        "virial": np.full((1, 3, 3), np.nan) if virial is None else virial,
+    }
+
+
+def _check_virial(
+    virial: NDArray, from_stress: NDArray, place: str, chosen: Keys
+) -> None:
+    scale = np.abs(virial).max()
+    if (np.abs(virial - from_stress) > 0.02 * scale + 1e-3).any():
+        raise ValueError(
+            f"The virial '{chosen['virial']}' (eV) must be minus volume times the "
+            f"stress '{chosen['stress']}' (eV/Å³) if a structure has both. "
+            f"Received: {place} with {virial.flat[0]:g} and "
+            f"{from_stress.flat[0]:g} eV (xx). Correct one, or leave it out with "
+            "`virial_key=None` or `stress_key=None`."
+        )
+
+
+def pack(rows: list[dict[str, Any]], names: Iterable[str]) -> dict[str, Any]:
+    """Move columns out of rows, and join them."""
+    return {
+        name: np.concatenate(
+            [row.pop(name) for row in rows], dtype=COLUMNS[name][0], casting="unsafe"
+        )
+        for name in names
+        if rows
+    }
+
+
+def pack_geometry(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Move all but the labels out of rows: most of the memory."""
+    counts = {
+        f"{of}_offsets": [len(row[name]) for row in rows]
+        for of, name in (("atom", "positions"), ("edge", "edge_shift"))
+    }
+    return pack(rows, _GEOMETRY) | counts
+
+
+def join(parts: list[dict[str, Any]], cutoff: float) -> Structures:
+    """Return the structures of packed rows, which are empty afterwards."""
+    joined: dict[str, Any] = {}
+    for name, (_, of, _) in COLUMNS.items():
+        joined[name] = np.concatenate([p.pop(name) for p in parts if name in p])
+        if of == "offsets":
+            joined[name] = offsets(joined[name])
+    joined["edge_index"] = joined["edge_index"].T
+    return Structures(**joined, cutoff=float(cutoff))
