@@ -9,11 +9,14 @@ from hypothesis import strategies as st
 from tfpes.targets import (
     atom_target,
     composition,
+    flat,
     labelled,
+    pack,
     row_weights,
     split_atom_target,
     split_structure_target,
     structure_target,
+    unflat,
 )
 
 ATOMS = st.lists(st.tuples(st.integers(0, 118), st.integers(0, 4)), max_size=30)
@@ -92,6 +95,7 @@ def test_atom_target_round_trip_is_exact():
     index = np.array([0, 0, 1, 70_000, 70_001, 70_001], np.int32)
     target = atom_target(forces, numbers, index)
     assert target.dtype == tf.float32
+    forces[numbers == 0] = np.nan  # padding has no label
     columns = [forces, numbers[:, None], index[:, None]]
     np.testing.assert_array_equal(target, np.hstack(columns).astype(np.float32))
     for part, expected in zip(
@@ -160,3 +164,90 @@ def test_mask_of_another_shape():
 def test_one_weight_for_all():
     target = structure_target(np.zeros(3), np.eye(119)[[1, 1, 8]])
     np.testing.assert_array_equal(row_weights(0.5, target), [0.5, 0.5, 0.5])
+
+
+def test_dense_batches_are_flat_ones():
+    """Rows of (B, N, 4) are atoms, those of Z = 0 without labels."""
+    rng = np.random.default_rng(0)
+    numbers = np.array([[8, 1, 1], [1, 1, 0], [0, 0, 0]])
+    forces = rng.normal(size=(3, 3, 3)).astype(np.float32)
+    labels = {"energy": [[-14.0], [-6.0], [7.0]], "virial": rng.normal(size=(3, 3, 3))}
+    dense = pack(forces=forces, atomic_numbers=numbers, **labels)
+    index, atoms = np.repeat(np.arange(3), 3), {"atomic_numbers": numbers.ravel()}
+    atoms["structure_index"] = index
+    expected = pack(forces=forces.reshape(-1, 3), **atoms, **labels)
+    np.testing.assert_array_equal(composition(numbers), composition(*atoms.values(), 3))
+    weights = [1.0, 2.0, 3.0]
+    for array in (dense["forces"], dense["forces"].numpy()):
+        target, pred, weight = flat(array, forces[..., None], weights)
+        assert isinstance(target, type(array))
+        np.testing.assert_array_equal(target, expected["forces"])
+        np.testing.assert_array_equal(pred[..., 0], forces.reshape(-1, 3))
+        np.testing.assert_array_equal(weight, np.repeat(weights, 3))
+        np.testing.assert_array_equal(unflat(pred, array), forces[..., None])
+    for key in ("energy", "virial"):
+        np.testing.assert_array_equal(dense[key], expected[key])
+    assert np.isnan(dense["energy"][2, 0])  # no atoms
+    values, found, index = split_atom_target(dense["forces"])
+    np.testing.assert_array_equal(np.isnan(values).all(axis=-1), numbers == 0)
+    np.testing.assert_array_equal(found, numbers)
+    assert index is None
+
+
+def test_pack_in_a_graph_of_unknown_sizes():
+    signature = [tf.TensorSpec((None, None, *rest)) for rest in ((), (3,))]
+    signature.append(tf.TensorSpec((None,), tf.float64))
+
+    @tf.function(input_signature=signature, jit_compile=False)
+    def packed(numbers, forces, energy):
+        targets = pack(energy=energy, forces=forces, atomic_numbers=numbers)
+        return flat(targets["forces"])[0], targets["energy"]
+
+    forces, energy = packed(tf.ones((2, 3)), tf.ones((2, 3, 3)), [-1.0, -2.0])
+    np.testing.assert_array_equal(forces[:, 4], [0, 0, 0, 1, 1, 1])
+    np.testing.assert_array_equal(energy[:, 3], [3, 3])
+
+
+@pytest.mark.parametrize("kind", [np.bool_, np.float32, lambda flags: flags[..., None]])
+def test_labels_by_flags_and_weights(kind):
+    numbers, ones = np.array([[8, 1, 1], [1, 1, 0]]), np.ones((2, 3, 3))
+    atoms = np.array([[1, 0, 1], [1, 1, 1]])
+    present = {"energy": kind(np.array([0, 1])), "forces": atoms, "virial": 0.0}
+    labels = {"energy": [1.0, 1.0], "forces": ones, "virial": ones}
+    targets = pack(**labels, atomic_numbers=numbers, present=present)
+    np.testing.assert_array_equal(targets["energy"][:, 0], [np.nan, 1])
+    assert np.isnan(targets["virial"][:, :9]).all()
+    there = atoms * (numbers > 0)
+    np.testing.assert_array_equal(targets["forces"][..., 0] == 1, there)
+    one = atom_target(ones, numbers, present=ones * [1, 0, 1])
+    np.testing.assert_array_equal(np.isfinite(one[0, 0, :3]), [True, False, True])
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda: pack(atomic_numbers=[[1]]), r"labels `energy`.*labels \[\]"),
+        (
+            lambda: pack(energy=[1], atomic_numbers=[[1]], present={"forces": 1}),
+            r"present \['forces'\]",
+        ),
+        (lambda: pack(energy=[1], atomic_numbers=[1]), r"\(B, N\) without.*map"),
+        (lambda: composition([[1]], [0], 1), r"Received: shape \(1, 1\) with\."),
+        (lambda: atom_target(np.ones((1, 3)), [[1]]), r"\(1, 3\) for \(1, 1\)"),
+        (
+            lambda: structure_target([1.0], np.eye(119)[[1]], [True, False]),
+            r"flags of the labels \(1,\).*shape \(2,\)",
+        ),
+        (
+            lambda: flat(np.ones((2, 3, 4)), np.ones((3, 2, 3))),
+            r"forces \(B, N, 3\).*\(2, 3, 3\).*\(3, 2, 3\)",
+        ),
+        (
+            lambda: flat(np.ones((2, 3, 4)), None, np.ones(3)),
+            r"\(B, N\), one for each atom.*here \(2, 3\)\. Received: shape \(3,\)",
+        ),
+    ],
+)
+def test_what_does_not_fit(call, match):
+    with pytest.raises(ValueError, match=match):
+        call()

@@ -55,9 +55,11 @@ def packed(rng, counts):
     size = len(counts)
     energy = rng.normal(size=(size, 1)) - 1e3
     energy[1] = np.nan
+    energy[~counts.any(axis=1)] = np.nan  # without atoms
     low = np.nan_to_num(energy - np.float32(energy))
     virial = rng.normal(size=(size, 9))
     virial[0] = np.nan
+    virial[~counts.any(axis=1)] = np.nan
     numbers = np.array([1, 8, 1, 29, 0, 0])
     forces = rng.normal(size=(6, 3))
     forces[2, 1] = np.nan

@@ -17,6 +17,7 @@ from tfpes.targets import (
     Tensor,
     atom_target,
     composition,
+    flat,
     split_atom_target,
     split_structure_target,
     structure_target,
@@ -208,7 +209,7 @@ def _compare_batch(
     labels = {}
     numbers, index = np.zeros((2, 0), np.int32)
     if "forces" in packed:
-        labels["forces"], numbers, index = split_atom_target(packed["forces"])
+        labels["forces"], numbers, index = split_atom_target(flat(packed["forces"])[0])
     counts = None
     for key in packed.keys() & {"energy", "virial"}:
         labels[key], counts = split_structure_target(np.float64(packed[key]))
@@ -216,7 +217,11 @@ def _compare_batch(
         size = index.max(initial=-1) + 1
         counts = np.asarray(composition(numbers, index, size))
     require_elements(model, counts)
-    outputs = arrays(run(inputs), len(counts), len(numbers), packed)
+    outputs = run(inputs)
+    if isinstance(outputs, dict) and {"forces"} <= packed.keys() & outputs.keys():
+        forces = flat(packed["forces"], outputs["forces"])[1]
+        outputs = {**outputs, "forces": forces}
+    outputs = arrays(outputs, len(counts), len(numbers), packed)
     atoms, real = numbers > 0, counts.sum(axis=1) > 0
     place = np.cumsum(real) - 1 + first
     kept = {"energy": real, "forces": atoms, "virial": real}

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfpes.statistics import split_virial
-from tfpes.targets import row_weights, split_atom_target, split_structure_target
+from tfpes.targets import flat, row_weights, split_atom_target, split_structure_target
 
 Columns = tuple[NDArray | None, ...]
 """Arguments of a table's ``update``; for forces, the whole target."""
@@ -62,14 +62,15 @@ def read_batch(batch: Any) -> dict[str, Columns]:
                 found = tuple(None if part is None else part[real] for part in found)
             columns[table] = found
     if "forces" in arrays:
-        _, numbers, index = split_atom_target(arrays["forces"])
+        forces = flat(arrays["forces"])[0]
+        _, numbers, index = split_atom_target(forces)
+        weight = _weights(weights, "forces", arrays)
         if isolated is not None:
             _check_index(index, len(isolated))
             if isolated.any():
                 # Zero by symmetry: no draws from a distribution.
                 numbers = np.where(isolated[index], 0, numbers)
-        weight = _weights(weights, "forces", arrays)
-        columns["forces"] = (numbers, arrays["forces"], weight, index)
+        columns["forces"] = (numbers, forces, weight, index)
     return columns
 
 
@@ -85,7 +86,8 @@ def _weights(
 ) -> NDArray | None:
     if weights.get(key) is None:
         return None
-    return np.array(row_weights(np.asarray(weights[key]), arrays[key]))
+    target, _, weight = flat(arrays[key], None, np.asarray(weights[key]))
+    return np.array(row_weights(weight, target))
 
 
 def _unpack(batch: Any) -> tuple[Any, Mapping[str, Any], Mapping[str, Any]]:

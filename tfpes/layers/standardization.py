@@ -180,7 +180,7 @@ class Standardization(keras.layers.Layer):
         return tf.sqrt(tf.where(size > 0, total, 1.0))
 
     def force_scale_of(self, atomic_numbers: Tensor) -> Tensor:
-        """Return η_z of each atom, eV/Å: (A,) float64."""
+        """Return η_z of each atom, eV/Å: (A,) or (B, N) float64."""
         scale = self.known(tf.convert_to_tensor(self.force_scale))
         return tf.gather(scale, tf.cast(atomic_numbers, tf.int32))
 
@@ -201,14 +201,14 @@ class Standardization(keras.layers.Layer):
         return scaled + self.energy_baseline(composition)
 
     def standardize_forces(self, forces: Tensor, atomic_numbers: Tensor) -> Tensor:
-        """Return ``F' = F / η_z``, (A, 3), in the dtype of the forces."""
+        """Return ``F' = F / η_z``, (A, 3) or (B, N, 3), in the dtype of the forces."""
         forces, scale = floats(forces), self.force_scale_of(atomic_numbers)
-        return forces / tf.cast(scale[:, None], forces.dtype)
+        return forces / tf.cast(scale[..., None], forces.dtype)
 
     def destandardize_forces(self, forces: Tensor, atomic_numbers: Tensor) -> Tensor:
-        """Undo :meth:`standardize_forces`, (A, 3) eV/Å."""
+        """Undo :meth:`standardize_forces`, (A, 3) or (B, N, 3) eV/Å."""
         forces, scale = floats(forces), self.force_scale_of(atomic_numbers)
-        return forces * tf.cast(scale[:, None], forces.dtype)
+        return forces * tf.cast(scale[..., None], forces.dtype)
 
     def standardize_virial(self, virial: Tensor, composition: Tensor) -> Tensor:
         """Return ``W' = p'/√3 + D'``, (S, 3, 3) float64, of unit variance six times.

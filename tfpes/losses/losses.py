@@ -120,16 +120,16 @@ class ForceLoss(StandardizedLoss):
         delta: of ``"huber"``, in standard deviations. With 3, good labels are as with
             ``"mse"``.
         reduction: as for :class:`EnergyLoss`; what is counted are components (atoms
-            for ``"l2"``), or structures. With ``"none"``, a loss per atom (A,), or per
-            structure: (A,) as well, with the structures first and then zeros.
+            for ``"l2"``), or structures. With ``"none"``, a loss per atom, (A,) or (B,
+            N), or per structure: (B,), or (A,) with the structures first, then zeros.
         name: of the loss; ``"force_loss"``.
         dtype: of the reduction, Keras's ``floatx`` by default.
 
     Call arguments:
-        y_true: (A, 3 + 2) float32 from ``tfpes.targets.atom_target``.
-        y_pred: (A, 3) or (A, 3, 1), eV/Å.
-        sample_weight: (A,), or (S,) with ``average="structures"``; optional. A
-            structure's weight is then that of all its atoms.
+        y_true: (A, 3 + 2) or (B, N, 3 + 1) from ``tfpes.targets.atom_target``.
+        y_pred: (A, 3) or (B, N, 3), or that and a last 1, eV/Å.
+        sample_weight: (A,), or (S,) with ``average="structures"``, whose weight is then
+            that of all its atoms; (B, N) or (B,) for dense batches. Optional.
     """
 
     key = "forces"

@@ -6,7 +6,14 @@ from numpy.typing import NDArray
 
 from tfpes.layers import PESNormalization
 from tfpes.losses.elementwise import Metric, resolve
-from tfpes.targets import Tensor, labelled, split_atom_target, split_structure_target
+from tfpes.targets import (
+    Tensor,
+    flat,
+    labelled,
+    split_atom_target,
+    split_structure_target,
+    unflat,
+)
 
 # Orthonormal: pressure, two differences of diagonal entries, three shears.
 _BASIS = np.zeros((6, 3, 3))
@@ -73,16 +80,19 @@ def force_error(
 
     ``metric(F'_true, F'_pred)`` with ``F'_i = F_i / η_z``. Arguments are those of
     :func:`energy_error`, with ``y_true`` (A, 3 + 2), ``y_pred`` (A, 3) or (A, 3, 1) in
-    eV/Å, and a metric as for :class:`tfpes.losses.ForceLoss`.
+    eV/Å, and a metric as for :class:`tfpes.losses.ForceLoss`; or dense, (B, N, …).
 
     Returns:
         The errors (A, 3), 0 where there is no label, and where there is one (A, 3)
-        bool; (A, 1) both for ``"l2"``, over the components that have a label.
+        bool; (A, 1) both for ``"l2"``, over the components that have a label. Dense
+        ones are (B, N, 3) and (B, N, 1).
     """
-    forces, atomic_numbers, _ = split_atom_target(tf.convert_to_tensor(y_true))
+    target, y_pred, _ = flat(tf.convert_to_tensor(y_true), y_pred)
+    forces, atomic_numbers, _ = split_atom_target(target)
     true, pred, present = labelled(forces, y_pred)
     scale = tf.cast(normalization.force_scale_of(atomic_numbers), true.dtype)[:, None]
-    return _vector_error(true / scale, pred / scale, present, metric, delta)
+    errors = _vector_error(true / scale, pred / scale, present, metric, delta)
+    return unflat(errors[0], y_true), unflat(errors[1], y_true)
 
 
 def virial_error(

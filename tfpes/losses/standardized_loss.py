@@ -11,9 +11,11 @@ from tfpes.losses.elementwise import Metric, resolve
 from tfpes.losses.standardized_errors import ERRORS
 from tfpes.targets import (
     Tensor,
+    flat,
     row_weights,
     split_atom_target,
     split_structure_target,
+    unflat,
 )
 
 _REDUCTIONS = ("sum_over_batch_size", "mean", "mean_with_sample_weight", "sum", "none")
@@ -64,7 +66,7 @@ class StandardizedLoss(keras.losses.Loss):
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """Return the error of each row, 0 where it has no label; see ``"none"``."""
         error, _, count = self._sums(y_true, y_pred)
-        return tf.math.divide_no_nan(error, count)
+        return self._each(y_true, error, count)
 
     def __call__(
         self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
@@ -88,7 +90,7 @@ class StandardizedLoss(keras.losses.Loss):
         with tf.name_scope(self.name):
             error, weight, count = self._sums(y_true, y_pred, sample_weight)
             if self.reduction == "none":
-                return tf.math.divide_no_nan(error, count)
+                return self._each(y_true, error, count)
             total = tf.reduce_sum(error)
             if self.reduction == "sum":
                 return total
@@ -103,6 +105,7 @@ class StandardizedLoss(keras.losses.Loss):
     def count(self, y_true: Tensor) -> Tensor:
         """Return what the mean is over: the number of labels, or of groups of them."""
         split = split_atom_target if self.key == "forces" else split_structure_target
+        y_true = flat(y_true)[0]
         labels = split(tf.convert_to_tensor(y_true))[0]
         return tf.reduce_sum(self._sums(y_true, tf.zeros_like(labels))[2])
 
@@ -111,6 +114,7 @@ class StandardizedLoss(keras.losses.Loss):
     ) -> tuple[Tensor, ...]:
         """Return sums of weighted errors, of weights and of labels of each row."""
         self.normalization.require_adapted(self.key)
+        y_true, y_pred, sample_weight = flat(y_true, y_pred, sample_weight)
         error, count = (tf.cast(x, self.dtype) for x in self.errors(y_true, y_pred))
         if error.shape.rank > 1:
             error, count = tf.reduce_sum(error, axis=1), tf.reduce_sum(count, axis=1)
@@ -122,6 +126,13 @@ class StandardizedLoss(keras.losses.Loss):
             factor = tf.where(count > 0, tf.cast(factor, self.dtype), 0.0)
             error, weight = factor * error, factor * count
         return self.groups(y_true, error, weight, count)
+
+    def _each(self, y_true: Tensor, error: Tensor, count: Tensor) -> Tensor:
+        """Return the mean error of each row, or structure of a dense target."""
+        mean = tf.math.divide_no_nan(error, count)
+        if self.average == "structures":
+            return mean[: tf.shape(y_true)[0]]
+        return unflat(mean, y_true)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments."""

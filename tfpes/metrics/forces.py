@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfpes.elements import SYMBOLS, atomic_number
 from tfpes.losses.standardized_loss import refuse_keras_2
 from tfpes.metrics.mean_metric import MeanMetric
-from tfpes.targets import Tensor, labelled, row_weights, split_atom_target
+from tfpes.targets import Tensor, flat, labelled, row_weights, split_atom_target
 
 _COSINE_THRESHOLD = 1e-3
 """Forces below this norm (eV/Å) have no direction worth comparing."""
@@ -98,9 +98,9 @@ class ForceMAE(_ForceError):
         dtype: of the sums; float64, exact over many batches.
 
     Call arguments:
-        y_true: (A, 3 + 2) float32 from ``tfpes.targets.atom_target``.
-        y_pred: (A, 3) or (A, 3, 1), eV/Å.
-        sample_weight: (A,), or (S,) for the atoms of each structure; optional.
+        y_true: (A, 3 + 2) or (B, N, 3 + 1) from ``tfpes.targets.atom_target``.
+        y_pred: (A, 3) or (B, N, 3), or that and a last 1, eV/Å.
+        sample_weight: (A,) or (B, N), or (S,) for the atoms of structures; optional.
     """
 
 
@@ -192,6 +192,7 @@ class MaxForceError(keras.metrics.Metric):
     ) -> None:
         """Take the larger of what was found before and what a batch holds."""
         refuse_keras_2()
+        y_true, y_pred, sample_weight = flat(y_true, y_pred, sample_weight)
         error, present = force_errors(y_true, y_pred)
         square = tf.reduce_sum(error**2, axis=1)
         present = tf.reduce_any(present, axis=1)

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from tfpes.losses.standardized_loss import refuse_keras_2
-from tfpes.targets import Tensor, row_weights
+from tfpes.targets import Tensor, flat, row_weights
 
 
 class MeanMetric(keras.metrics.Metric):
@@ -15,6 +15,7 @@ class MeanMetric(keras.metrics.Metric):
     """
 
     root = False
+    rows = staticmethod(flat)
 
     def __init__(self, name: str, dtype: str) -> None:
         """Create the sums."""
@@ -43,6 +44,7 @@ class MeanMetric(keras.metrics.Metric):
             ValueError: for shapes that do not fit.
         """
         refuse_keras_2()
+        y_true, y_pred, sample_weight = self.rows(y_true, y_pred, sample_weight)
         values, present = self.values(y_true, y_pred)
         values, present = tf.cast(values, self.dtype), tf.cast(present, self.dtype)
         if sample_weight is not None:

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfpes.metrics.forces import force_errors
 from tfpes.metrics.mean_metric import MeanMetric
 from tfpes.metrics.structure_errors import energy_errors
-from tfpes.targets import Tensor, row_weights, split_atom_target
+from tfpes.targets import Tensor, flat, row_weights, split_atom_target
 
 _ENERGY_THRESHOLD = 0.02
 _FORCE_THRESHOLD = 0.03
@@ -120,6 +120,13 @@ class EFwT(MeanMetric):
         if isinstance(sample_weight, dict):
             sample_weight = sample_weight.get("energy")
         super().update_state(y_true, y_pred, sample_weight)
+
+    @staticmethod
+    def rows(y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
+        """Return the arguments with atoms as rows."""
+        target, pred, _ = flat(y_true["forces"], y_pred["forces"])
+        y_true, y_pred = {**y_true, "forces": target}, {**y_pred, "forces": pred}
+        return y_true, y_pred, sample_weight
 
     def weights(self, y_true: dict[str, Tensor], sample_weight: Tensor) -> Tensor:
         """Return one weight per structure, (S,)."""

@@ -7,9 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpes.elements import NUMBER_OF_COLUMNS
-
-Tensor = Any
-"""A ``tf.Tensor`` or anything that TensorFlow converts to one."""
+from tfpes.targets.dense import Tensor, array_or_tensor, is_dense, row_index
 
 KEYS = {2 + NUMBER_OF_COLUMNS: "energy", 9 + NUMBER_OF_COLUMNS: "virial", 5: "forces"}
 """By the width of their targets."""
@@ -18,7 +16,9 @@ _DIGITS = 2**29 - 1
 
 
 def composition(
-    atomic_numbers: Tensor, structure_index: Tensor, num_structures: int | Tensor
+    atomic_numbers: Tensor,
+    structure_index: Tensor | None = None,
+    num_structures: int | Tensor | None = None,
 ) -> Tensor:
     """Count the atoms of each element in each structure.
 
@@ -26,9 +26,9 @@ def composition(
     column 0 (padding) is always 0.
 
     Args:
-        atomic_numbers: (A,) int, 0 for padding.
-        structure_index: (A,) int, the structure of each atom.
-        num_structures: the number S of structures.
+        atomic_numbers: (A,) int, 0 for padding; or dense, (B, N), a structure a row.
+        structure_index: (A,) int, the structure of each atom; None if dense.
+        num_structures: the number S of structures; None if dense.
 
     Returns:
         (S, 119) float64, indexed by atomic number.
@@ -42,6 +42,11 @@ def composition(
         (2, 1)
     """
     atomic_numbers = tf.cast(atomic_numbers, tf.int32)
+    _check_layout(atomic_numbers, structure_index)
+    if structure_index is None:
+        num_structures = atomic_numbers.shape[0] or tf.shape(atomic_numbers)[0]
+        structure_index = row_index(atomic_numbers)
+        atomic_numbers = tf.reshape(atomic_numbers, [-1])
     structure_index = tf.cast(structure_index, tf.int32)
     is_element = (atomic_numbers > 0) & (atomic_numbers < NUMBER_OF_COLUMNS)
     if tf.executing_eagerly():
@@ -59,12 +64,17 @@ def composition(
     return tf.reshape(counts, (num_structures, NUMBER_OF_COLUMNS))
 
 
-def structure_target(values: Tensor, composition: Tensor) -> Tensor:
+def structure_target(
+    values: Tensor, composition: Tensor, present: Tensor | None = None
+) -> Tensor:
     """Pack a label per structure with the composition of its structure.
 
     Args:
-        values: (S,) energies in eV, or (S, 3, 3) virials in eV; NaN where missing.
+        values: (S,) or (S, 1) energies in eV, or (S, 3, 3) virials in eV; NaN where
+            missing. Without atoms there is no label.
         composition: (S, 119), see :func:`composition`.
+        present: where labels are: flags, or weights that are not 0; one for each
+            structure or number, or one for all.
 
     Returns:
         (S, 2 + 119) or (S, 9 + 119) float64.
@@ -84,36 +94,58 @@ def structure_target(values: Tensor, composition: Tensor) -> Tensor:
     _warn_of_rounding(values)
     # TensorFlow alone would round Python's numbers to float32.
     values = tf.convert_to_tensor(values, dtype_hint=tf.float64)
+    if values.shape.rank == 2 and values.shape[1] == 1:
+        values = values[:, 0]
     if values.shape.rank not in (1, 3):
         raise ValueError(
             "Labels of structures are energies (S,) or virials (S, 3, 3). Received: "
             f"shape {values.shape}."
         )
-    values = tf.cast(values, tf.float64)
+    composition = tf.cast(composition, tf.float64)
+    values = _only(tf.cast(values, tf.float64), present)
+    values = _only(values, tf.reduce_any(composition > 0, axis=-1))
     if values.shape.rank == 1:
         rounded = tf.cast(tf.cast(values, tf.float32), tf.float64)
         low = tf.where(tf.math.is_finite(rounded), values - rounded, 0.0)
         columns = tf.stack([values, low], axis=1)
     else:
         columns = tf.reshape(values, (-1, 9))
-    return tf.concat([columns, tf.cast(composition, tf.float64)], axis=1)
+    return tf.concat([columns, composition], axis=1)
 
 
 def atom_target(
-    values: Tensor, atomic_numbers: Tensor, structure_index: Tensor
+    values: Tensor,
+    atomic_numbers: Tensor,
+    structure_index: Tensor | None = None,
+    present: Tensor | None = None,
 ) -> Tensor:
     """Pack a vector label per atom with its element and structure.
 
     Args:
-        values: (A, 3) forces in eV/Å; NaN where missing.
-        atomic_numbers: (A,) int, 0 for padding.
-        structure_index: (A,) int.
+        values: (A, 3) or (B, N, 3) forces in eV/Å; NaN where missing. Padding has no
+            label.
+        atomic_numbers: (A,) or (B, N) int, 0 for padding.
+        structure_index: (A,) int; None if dense, where the structure is the row.
+        present: as for :func:`structure_target`, one for each atom or number.
 
     Returns:
-        (A, 3 + 2) float32.
+        (A, 3 + 2) float32, or dense (B, N, 3 + 1).
+
+    Raises:
+        ValueError: for shapes that do not fit.
     """
-    context = [tf.cast(x, tf.float32) for x in (atomic_numbers, structure_index)]
-    return tf.concat([tf.cast(values, tf.float32), tf.stack(context, axis=1)], axis=1)
+    atomic_numbers = tf.convert_to_tensor(atomic_numbers)
+    _check_layout(atomic_numbers, structure_index)
+    values = tf.cast(values, tf.float32)
+    if not values.shape.is_compatible_with([*atomic_numbers.shape, 3]):
+        raise ValueError(
+            "Forces are (A, 3) for atomic numbers (A,), or (B, N, 3) for (B, N). "
+            f"Received: {values.shape} for {atomic_numbers.shape}."
+        )
+    values = _only(_only(values, present), atomic_numbers)
+    context = [x for x in (atomic_numbers, structure_index) if x is not None]
+    columns = tf.stack([tf.cast(x, tf.float32) for x in context], axis=-1)
+    return tf.concat([values, columns], axis=-1)
 
 
 def split_structure_target(
@@ -164,29 +196,59 @@ def _whole(energy: Tensor, low: Tensor) -> Tensor:
     return tf.where(cast, energy + low, energy)
 
 
-def split_atom_target(target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def split_atom_target(target: Tensor) -> tuple[Tensor, Tensor, Any]:
     """Undo :func:`atom_target`.
 
     Args:
-        target: (A, 3 + 2).
+        target: (A, 3 + 2), or (B, N, 3 + 1).
 
     Returns:
         The values (A, 3), the atomic numbers (A,) int32, the structure index
-        (A,) int32.
+        (A,) int32; (B, N, 3), (B, N) and None of a dense one.
 
     Raises:
         ValueError: for any other shape.
     """
     target, shape, rank = array_or_tensor(target)
-    if rank != 2 or shape[-1] != 5:
+    dense = is_dense(shape, rank)
+    if not dense and (rank != 2 or shape[-1] != 5):
         raise ValueError(
             "A target per atom has the shape (A, 5): Fx, Fy, Fz, atomic number, "
-            f"structure index. Received: {shape}. Pack labels with "
+            "structure index; or (B, N, 4) where the structure is the row. Received: "
+            f"{shape}. Pack labels with "
             "`tfpes.targets.atom_target(values, atomic_numbers, structure_index)`."
         )
     cast = np.asarray if isinstance(target, np.ndarray) else tf.cast
-    number, index = (cast(target[..., column], np.int32) for column in (3, 4))
-    return target[..., :3], number, index
+    number = cast(target[..., 3], np.int32)
+    return target[..., :3], number, None if dense else cast(target[..., 4], np.int32)
+
+
+def _check_layout(atomic_numbers: Tensor, structure_index: Tensor | None) -> None:
+    rank = 2 if structure_index is None else 1
+    if atomic_numbers.shape.rank != rank:
+        raise ValueError(
+            "Atomic numbers are (A,) with a `structure_index`, or (B, N) without, a "
+            f"structure a row. Received: shape {atomic_numbers.shape} "
+            f"{'without' if rank == 2 else 'with'}. Batch a data set before `map`."
+        )
+
+
+def _only(values: Tensor, present: Tensor | None) -> Tensor:
+    """Return values, NaN where they are not there."""
+    if present is None:
+        return values
+    present = tf.cast(present, tf.bool)
+    if present.shape.rank == values.shape.rank + 1 and present.shape[-1] == 1:
+        present = tf.squeeze(present, -1)
+    rank = present.shape.rank
+    if not present.shape.is_compatible_with(values.shape[:rank]):
+        raise ValueError(
+            f"`present` must be flags of the labels {values.shape}, or of their first "
+            f"dimensions. Received: shape {present.shape}."
+        )
+    more = [1] * (values.shape.rank - rank)
+    present = tf.reshape(present, tf.concat([tf.shape(present), more], 0))
+    return tf.where(present, values, tf.constant(np.nan, values.dtype))
 
 
 def _warn_of_rounding(values: Any) -> None:
@@ -201,14 +263,3 @@ def _warn_of_rounding(values: Any) -> None:
             "and keep them in float64.",
             stacklevel=3,
         )
-
-
-def array_or_tensor(target: Tensor) -> tuple[Tensor, Any, int | None]:
-    """Return a target, its shape and its rank; an array stays one.
-
-    Tensors, and their shapes, would slow `adapt` down.
-    """
-    if isinstance(target, np.ndarray):
-        return target, target.shape, target.ndim
-    target = tf.convert_to_tensor(target)
-    return target, target.shape, target.shape.rank

@@ -2,7 +2,8 @@
 
 import tensorflow as tf
 
-from tfpes.targets.packing import KEYS, Tensor, array_or_tensor, split_atom_target
+from tfpes.targets.dense import Tensor, array_or_tensor
+from tfpes.targets.packing import KEYS, split_atom_target
 
 _EXPECTED = {
     1: "energies (S,) or (S, 1)",
