@@ -232,6 +232,7 @@ def test_labels_by_flags_and_weights(kind):
             r"present \['forces'\]",
         ),
         (lambda: pack(energy=[1], atomic_numbers=[1]), r"\(B, N\) without.*map"),
+        (lambda: composition([1], [0]), r"needs `num_structures`.*Received: None"),
         (lambda: composition([[1]], [0], 1), r"Received: shape \(1, 1\) with\."),
         (lambda: atom_target(np.ones((1, 3)), [[1]]), r"\(1, 3\) for \(1, 1\)"),
         (

@@ -1,5 +1,7 @@
 """The base of the metrics that are means over labels: sums and counts."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -15,7 +17,6 @@ class MeanMetric(keras.metrics.Metric):
     """
 
     root = False
-    rows = staticmethod(flat)
 
     def __init__(self, name: str, dtype: str) -> None:
         """Create the sums."""
@@ -29,6 +30,10 @@ class MeanMetric(keras.metrics.Metric):
         Both are (rows,), (rows, columns) or (rows, 3, 3).
         """
         raise NotImplementedError
+
+    def rows(self, y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Any, ...]:
+        """Return the arguments with atoms as rows."""
+        return flat(y_true, y_pred, sample_weight)
 
     def weights(self, y_true: Tensor, sample_weight: Tensor) -> Tensor:
         """Return one weight per row, (rows,)."""

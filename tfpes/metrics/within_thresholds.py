@@ -121,8 +121,7 @@ class EFwT(MeanMetric):
             sample_weight = sample_weight.get("energy")
         super().update_state(y_true, y_pred, sample_weight)
 
-    @staticmethod
-    def rows(y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
+    def rows(self, y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Any, ...]:
         """Return the arguments with atoms as rows."""
         target, pred, _ = flat(y_true["forces"], y_pred["forces"])
         y_true, y_pred = {**y_true, "forces": target}, {**y_pred, "forces": pred}

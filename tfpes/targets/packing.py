@@ -18,7 +18,7 @@ _DIGITS = 2**29 - 1
 def composition(
     atomic_numbers: Tensor,
     structure_index: Tensor | None = None,
-    num_structures: int | Tensor | None = None,
+    num_structures: Tensor = None,
 ) -> Tensor:
     """Count the atoms of each element in each structure.
 
@@ -47,6 +47,11 @@ def composition(
         num_structures = atomic_numbers.shape[0] or tf.shape(atomic_numbers)[0]
         structure_index = row_index(atomic_numbers)
         atomic_numbers = tf.reshape(atomic_numbers, [-1])
+    elif num_structures is None:
+        raise ValueError(
+            "A `structure_index` needs `num_structures`, as the last structures may "
+            "have no atoms. Received: None."
+        )
     structure_index = tf.cast(structure_index, tf.int32)
     is_element = (atomic_numbers > 0) & (atomic_numbers < NUMBER_OF_COLUMNS)
     if tf.executing_eagerly():
