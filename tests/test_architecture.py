@@ -72,7 +72,8 @@ PUBLIC = {
     "MaxForceError StandardizedRMSE VirialMAE VirialRMSE",
     "models": "ElementEmbedding PaiNN Potential SchNet edge_vectors",
     "statistics": "AtomicTable CompositionTable EnergyFit FitOptions LawFit Report "
-    "ScaleFit fit_energy fit_forces fit_virial VirialFit make_report split_virial",
+    "ScaleFit Statistics VirialFit fit_energy fit_forces fit_virial make_report "
+    "split_virial",
     "training": "DEFAULT_MINUTES Options resume train",
 }
 

@@ -4,6 +4,7 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
+from typing import Any
 
 __version__ = importlib.metadata.version("tfpes")
 
@@ -30,9 +31,30 @@ if sys.orig_argv[1:3] == ["-m", "tfpes"]:
 
 from tfpes import statistics
 
-# `tfpes.statistics` works without TensorFlow. The rest is imported at once where it
-# can be: Keras finds the classes of a `.keras` file only after they are registered.
-if importlib.util.find_spec("tensorflow") is not None:
+
+def _statistics_alone() -> bool:
+    """Whether it is `import tfpes.statistics` that imports this package."""
+    frame = sys._getframe()
+    while (caller := frame.f_back) is not None:
+        frame, name = caller, caller.f_locals.get("name")
+        if frame.f_code.co_name == "_find_and_load" and name != __name__:
+            return str(name).startswith("tfpes.statistics")
+    return False
+
+
+# `tfpes.statistics` works without TensorFlow, and does not load it. Otherwise all is
+# imported at once where it can be: Keras finds the classes of a `.keras` file only
+# after they are registered.
+if _statistics_alone():
+
+    def __getattr__(name: str) -> Any:
+        """Import the rest when it is first asked for."""
+        if name not in __all__:
+            raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+        del globals()["__getattr__"]
+        return getattr(importlib.reload(sys.modules[__name__]), name)
+
+elif importlib.util.find_spec("tensorflow") is not None:
     try:
         from keras.config import backend
 

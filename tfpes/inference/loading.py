@@ -12,7 +12,6 @@ import tensorflow as tf
 
 from tfpes.elements import SYMBOLS
 from tfpes.layers import PESNormalization
-from tfpes.layers.standardization import WEIGHTS
 from tfpes.models import Potential
 from tfpes.models.export import (
     FORMAT_VERSION,
@@ -21,6 +20,7 @@ from tfpes.models.export import (
     geometry_dtype,
     network_cutoff,
 )
+from tfpes.statistics.standardize import NAMES
 from tfpes.targets import Tensor
 
 
@@ -164,7 +164,7 @@ def _load_saved_model(path: pathlib.Path) -> LoadedPotential:
             f"{str(path)!r}, a SavedModel of something else."
         )
     normalization = PESNormalization()
-    for name in WEIGHTS:
+    for name in NAMES:
         getattr(normalization, name).assign(metadata[name])
     return LoadedPotential(
         cutoff=float(metadata["cutoff"]),

@@ -6,11 +6,12 @@ from typing import Any, Self
 import keras
 import numpy as np
 import tensorflow as tf
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from tfpes.elements import NUMBER_OF_COLUMNS, join_symbols
+from tfpes.elements import NUMBER_OF_COLUMNS
 from tfpes.layers.given import Given
-from tfpes.layers.tensors import floats, isotropic, labels_among, split_trace
+from tfpes.statistics import Statistics
+from tfpes.statistics.standardize import NAMES, Laws
 from tfpes.targets import (
     Tensor,
     atom_target,
@@ -18,18 +19,6 @@ from tfpes.targets import (
     split_structure_target,
     structure_target,
 )
-
-WEIGHTS = (
-    *("energy_mean", "energy_variance", "collective_variance"),
-    "force_scale",
-    "pressure_mean",
-    "pressure_scale",
-    "collective_pressure_variance",
-    "virial_scale",
-    "collective_virial_variance",
-    "seen",
-)
-"""Names of the weights: one number per element, but for the ``collective`` ones."""
 
 _SIGNS_OF_STATISTICS = {
     "energy": ("energy_variance", "collective_variance"),
@@ -39,7 +28,7 @@ _SIGNS_OF_STATISTICS = {
 """The weights of each label that are all zero until there are statistics."""
 
 
-class Standardization(keras.layers.Layer):
+class Standardization(Laws, keras.layers.Layer):
     """Standardizes labels with statistics that are given or assigned.
 
     The base of :class:`PESNormalization`, which also learns them.
@@ -58,7 +47,7 @@ class Standardization(keras.layers.Layer):
         super().__init__(**kwargs)
         self.invert = invert
         self._given = given
-        for name in WEIGHTS:
+        for name in NAMES:
             weight = self.add_weight(
                 shape=() if name.startswith("collective") else (NUMBER_OF_COLUMNS,),
                 initializer="zeros",
@@ -72,9 +61,9 @@ class Standardization(keras.layers.Layer):
         self.assign_statistics(given.weights())
 
     @property
-    def statistics(self) -> dict[str, NDArray[np.float64]]:
-        """The weights as arrays, by name."""
-        return {name: getattr(self, name).numpy() for name in WEIGHTS}
+    def statistics(self) -> Statistics:
+        """The weights as arrays, by name, and the same formulas in NumPy."""
+        return Statistics({name: getattr(self, name).numpy() for name in NAMES})
 
     def assign_statistics(self, statistics: Mapping[str, ArrayLike]) -> None:
         """Set some or all of the weights, by name."""
@@ -109,21 +98,21 @@ class Standardization(keras.layers.Layer):
 
     def require_known(self, composition: Tensor) -> None:
         """Raise a ValueError for elements that were never seen (eagerly only)."""
-        if not tf.executing_eagerly():
-            return
-        unseen = np.flatnonzero(self.seen.numpy() == 0)
-        unseen = unseen[unseen > 0]
-        # With every element seen, `unseen` is empty: a later reshape would fail.
-        counts = np.asarray(composition).reshape(-1, NUMBER_OF_COLUMNS)[:, unseen]
-        if counts.any():
-            structure, column = np.argwhere(counts > 0)[0]
-            seen = join_symbols(np.flatnonzero(self.seen.numpy())) or "none"
-            culprit = join_symbols([unseen[column]])
-            raise ValueError(
-                f"`PESNormalization` knows the elements {seen}. Received: structure "
-                f"{structure} holds {culprit}. Adapt on a data set that contains "
-                f"{culprit}, or pass `energy_mean` and `energy_variance` for it."
-            )
+        if tf.executing_eagerly():
+            super().require_known(composition)
+
+    def value(self, name: str) -> Tensor:
+        """Return a weight as it is now."""
+        return tf.convert_to_tensor(getattr(self, name))
+
+    def floats(self, values: Tensor, like: Tensor = None) -> Tensor:
+        """Return a tensor of floating point numbers."""
+        # TensorFlow alone would round Python's numbers to float32.
+        hint = None if hasattr(values, "dtype") else tf.float64
+        tensor = tf.convert_to_tensor(values, dtype_hint=hint)
+        if like is not None:
+            return tf.cast(tensor, like.dtype)
+        return tensor if tensor.dtype.is_floating else tf.cast(tensor, tf.float64)
 
     def known(self, values: Tensor) -> Tensor:
         """Return values of elements (119,), NaN for those that were never seen.
@@ -149,35 +138,13 @@ class Standardization(keras.layers.Layer):
         total, strange = tf.unstack(tf.matmul(composition, columns), axis=-1)
         return tf.where(strange > 0, tf.constant(np.nan, tf.float64), total)
 
-    def energy_baseline(self, composition: Tensor) -> Tensor:
-        """Return ``Σ n_z μ_z``, eV: (S,) float64 for a composition (S, 119)."""
-        return self.sum_of_known(composition, tf.convert_to_tensor(self.energy_mean))
+    def size(self, composition: Tensor) -> Tensor:
+        """Return the number of atoms, (S,) float64."""
+        return tf.reduce_sum(tf.cast(composition, tf.float64), axis=-1)
 
-    def energy_scale(self, composition: Tensor) -> Tensor:
-        """Return ``√(Σ n_z σ_z² + N² κ²)``, eV: (S,) float64, 1 for no atoms."""
-        return self._scale(composition, self.energy_variance, self.collective_variance)
-
-    def pressure_baseline(self, composition: Tensor) -> Tensor:
-        """Return ``Σ n_z π_z``, the mean of tr W / 3, eV: (S,) float64."""
-        return self.sum_of_known(composition, tf.convert_to_tensor(self.pressure_mean))
-
-    def pressure_scale_of(self, composition: Tensor) -> Tensor:
-        """Return ``√(Σ n_z τ_p,z² + N² κ_p²)`` of tr W / 3, eV: (S,) float64."""
-        variance = tf.convert_to_tensor(self.pressure_scale) ** 2
-        return self._scale(composition, variance, self.collective_pressure_variance)
-
-    def virial_scale_of(self, composition: Tensor) -> Tensor:
-        """Return ``√(Σ n_z τ_z² + N² κ_d²)`` of W without its trace, eV: (S,)."""
-        variance = tf.convert_to_tensor(self.virial_scale) ** 2
-        return self._scale(composition, variance, self.collective_virial_variance)
-
-    def _scale(
-        self, composition: Tensor, variance: Tensor, collective: Tensor
-    ) -> Tensor:
-        total = self.sum_of_known(composition, tf.convert_to_tensor(variance))
-        size = tf.reduce_sum(tf.cast(composition, tf.float64), axis=-1)
-        total += size**2 * tf.convert_to_tensor(collective)
-        return tf.sqrt(tf.where(size > 0, total, 1.0))
+    def root(self, square: Tensor, size: Tensor) -> Tensor:
+        """Return the root, 1 for no atoms."""
+        return tf.sqrt(tf.where(size > 0, square, 1.0))
 
     def force_scale_of(self, atomic_numbers: Tensor) -> Tensor:
         """Return η_z of each atom, eV/Å: (A,) or (B, N) float64."""
@@ -190,50 +157,10 @@ class Standardization(keras.layers.Layer):
         scale = tf.sqrt(tf.convert_to_tensor(self.energy_variance) + kappa)
         return tf.where(tf.range(NUMBER_OF_COLUMNS) > 0, self.known(scale), 0.0)
 
-    def standardize_energy(self, energy: Tensor, composition: Tensor) -> Tensor:
-        """Return ``E' = (E - baseline) / scale``, (S,) float64."""
-        shifted = floats(energy, tf.float64) - self.energy_baseline(composition)
-        return shifted / self.energy_scale(composition)
-
-    def destandardize_energy(self, energy: Tensor, composition: Tensor) -> Tensor:
-        """Undo :meth:`standardize_energy`, (S,) float64 eV."""
-        scaled = floats(energy, tf.float64) * self.energy_scale(composition)
-        return scaled + self.energy_baseline(composition)
-
-    def standardize_forces(self, forces: Tensor, atomic_numbers: Tensor) -> Tensor:
-        """Return ``F' = F / η_z``, (A, 3) or (B, N, 3), in the dtype of the forces."""
-        forces, scale = floats(forces), self.force_scale_of(atomic_numbers)
-        return forces / tf.cast(scale[..., None], forces.dtype)
-
-    def destandardize_forces(self, forces: Tensor, atomic_numbers: Tensor) -> Tensor:
-        """Undo :meth:`standardize_forces`, (A, 3) or (B, N, 3) eV/Å."""
-        forces, scale = floats(forces), self.force_scale_of(atomic_numbers)
-        return forces * tf.cast(scale[..., None], forces.dtype)
-
-    def standardize_virial(self, virial: Tensor, composition: Tensor) -> Tensor:
-        """Return ``W' = p'/√3 + D'``, (S, 3, 3) float64, of unit variance six times.
-
-        ``W = p + D``, ``p = tr W / 3``; ``p' = (p - Σ n_z π_z) / s_p``; ``D' = D/s_d``.
-        p' counts as much as each of the five components of D': ``‖W'‖² = p'² + ‖D'‖²``.
-        """
-        pressure, deviator = split_trace(floats(virial, tf.float64))
-        pressure = pressure - self.pressure_baseline(composition)
-        pressure = pressure / self.pressure_scale_of(composition)
-        scale = self.virial_scale_of(composition)[:, None, None]
-        return deviator / scale + isotropic(pressure / 3**0.5)
-
-    def destandardize_virial(self, virial: Tensor, composition: Tensor) -> Tensor:
-        """Undo :meth:`standardize_virial`, (S, 3, 3) float64 eV."""
-        pressure, deviator = split_trace(floats(virial, tf.float64))
-        pressure = pressure * 3**0.5 * self.pressure_scale_of(composition)
-        scale = self.virial_scale_of(composition)[:, None, None]
-        baseline = self.pressure_baseline(composition)
-        return deviator * scale + isotropic(pressure + baseline)
-
     def call(self, targets: dict[str, Tensor]) -> dict[str, Tensor]:
         """Standardize the labels among targets, or undo it (``invert=True``)."""
         prefix = "destandardize" if self.invert else "standardize"
-        labels, outputs = labels_among(targets), dict(targets)
+        labels, outputs = _labels_among(targets), dict(targets)
         for key in labels:
             target = targets[key]
             self.require_adapted(key)
@@ -286,10 +213,32 @@ class Standardization(keras.layers.Layer):
             # Keras stores a layer that a model and its losses share only once; the
             # copy of a loss has its statistics from its configuration.
             return
-        missing = [name for name in WEIGHTS if name not in stored]
+        missing = [name for name in NAMES if name not in stored]
         if missing:
             raise ValueError(
-                f"A file of this layer holds {', '.join(WEIGHTS)}. Received: one "
+                f"A file of this layer holds {', '.join(NAMES)}. Received: one "
                 f"without {', '.join(missing)}. It was not written by this class."
             )
-        self.assign_statistics({name: np.asarray(store[name]) for name in WEIGHTS})
+        self.assign_statistics({name: np.asarray(store[name]) for name in NAMES})
+
+
+def _labels_among(targets: Any) -> list[str]:
+    """Return the keys of targets that have labels.
+
+    Raises:
+        TypeError: for anything but a dict.
+        ValueError: if it has none of them.
+    """
+    if not isinstance(targets, dict):
+        raise TypeError(
+            "`PESNormalization` takes the targets of a batch, a dict. Received: "
+            f"{type(targets).__name__}. For energies alone, which do not tell their "
+            "composition, use `standardize_energy(energy, composition)`."
+        )
+    labels = [key for key in ("energy", "forces", "virial") if key in targets]
+    if not labels:
+        raise ValueError(
+            "`PESNormalization` standardizes the keys 'energy', 'forces' and 'virial'. "
+            f"Received: {', '.join(map(repr, targets))}."
+        )
+    return labels

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfpes.elements import SYMBOLS
 from tfpes.files import replacing_folder
-from tfpes.layers.standardization import WEIGHTS
+from tfpes.statistics.standardize import NAMES
 from tfpes.targets import Tensor
 
 FORMAT_VERSION = 1
@@ -24,7 +24,7 @@ METADATA = (
     "dtype",
     "energy_unit",
     "length_unit",
-    *WEIGHTS,
+    *NAMES,
 )
 """Names of what ``metadata()`` tells."""
 

@@ -8,6 +8,7 @@ from tfpes.statistics.fit.options import FitOptions
 from tfpes.statistics.fit.results import EnergyFit, LawFit, ScaleFit
 from tfpes.statistics.fit.scales import VirialFit, fit_forces, fit_virial, split_virial
 from tfpes.statistics.report.report import Report, make_report
+from tfpes.statistics.standardize import Statistics
 from tfpes.statistics.tables.atoms import AtomicTable
 from tfpes.statistics.tables.compositions import CompositionTable
 
@@ -19,6 +20,7 @@ __all__ = [
     "LawFit",
     "Report",
     "ScaleFit",
+    "Statistics",
     "VirialFit",
     "fit_energy",
     "fit_forces",
