@@ -23,7 +23,7 @@ from evidence.study import arguments, normalization
 from evidence.trainer import Trainer
 
 from tfpes.elements import SYMBOLS
-from tfpes.layers.standardization import WEIGHTS
+from tfpes.statistics.standardize import NAMES
 
 VARIANCES = {
     "per element": {"size_law": "independent"},
@@ -78,7 +78,7 @@ class RobustStudy:
         if damage != self.damage:
             self.prepare(damage)
         layer = self.layer(variances)
-        for name in WEIGHTS:
+        for name in NAMES:
             getattr(self.trainer.normalization, name).assign(getattr(layer, name))
         budget = self.settings["epochs"], self.settings["learning_rate"]
         self.trainer.train(standardized(layer), 1.0, seed, *budget)

@@ -212,7 +212,8 @@ def test_pack_in_a_graph_of_unknown_sizes():
 def test_labels_by_flags_and_weights(kind):
     numbers, ones = np.array([[8, 1, 1], [1, 1, 0]]), np.ones((2, 3, 3))
     atoms = np.array([[1, 0, 1], [1, 1, 1]])
-    present = {"energy": kind(np.array([0, 1])), "forces": atoms, "virial": 0.0}
+    present = {"energy": kind(np.array([0, 1])), "forces": atoms[..., None]}
+    present["virial"] = 0.0
     labels = {"energy": [1.0, 1.0], "forces": ones, "virial": ones}
     targets = pack(**labels, atomic_numbers=numbers, present=present)
     np.testing.assert_array_equal(targets["energy"][:, 0], [np.nan, 1])

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 import tfpes
 from tfpes.inference.loading import load_potential
-from tfpes.layers.standardization import WEIGHTS
 from tfpes.models import Potential, SchNet
+from tfpes.statistics.standardize import NAMES
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def test_forms(trained, inputs, form):
     assert loaded.cutoff == 4.0
     assert loaded.elements == ("Cu", "Au")
     assert loaded.dtype == "float32"
-    for name in WEIGHTS:
+    for name in NAMES:
         statistics = getattr(loaded.normalization, name).numpy()
         expected = getattr(trained.model.normalization, name).numpy()
         np.testing.assert_array_equal(statistics, expected)

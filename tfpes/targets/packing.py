@@ -243,7 +243,7 @@ def _only(values: Tensor, present: Tensor | None) -> Tensor:
     if present is None:
         return values
     present = tf.cast(present, tf.bool)
-    if present.shape.rank == values.shape.rank + 1 and present.shape[-1] == 1:
+    if present.shape.rank > 1 and present.shape[-1] == 1:
         present = tf.squeeze(present, -1)
     rank = present.shape.rank
     if not present.shape.is_compatible_with(values.shape[:rank]):
