@@ -72,6 +72,7 @@ def test_list_is_that_of_the_commands():
     assert {k: " ".join(v.split()) for k, v in first.items()} == tfpes_command.SUMMARIES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [{}, {"TF_CPP_MIN_LOG_LEVEL": "3"}])
 def test_module_is_the_command_without_a_log(tmp_path, level):
     """Lines that TensorFlow writes whatever its level would come before our first.

@@ -57,6 +57,7 @@ def test_readme_code_runs(readme, tmp_path):
     assert (tmp_path / "saved_model/saved_model.pb").is_file()
 
 
+@pytest.mark.slow
 def test_readme_says_what_the_benchmark_found(readme):
     spreads = runpy.run_path(ROOT / "benchmarks/spread.py")["spreads"]
     text = " ".join(readme.split())

@@ -43,7 +43,7 @@ def assert_learned(output, fraction):
 
 @pytest.mark.slow
 def test_a_functional_model_learns():
-    assert_learned(run("functional_model.py", "--epochs", "5"), 0.6)
+    assert_learned(run("functional_model.py", "--epochs", "3"), 0.6)
 
 
 @pytest.mark.slow

@@ -66,6 +66,7 @@ class Count(keras.callbacks.Callback):
         self.calls += 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 4, 16])
 def test_steps_per_execution_change_nothing(steps):
     """Not even the last digit; 13 batches end with a tail of 1 and of 13."""

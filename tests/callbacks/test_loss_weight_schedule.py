@@ -89,6 +89,7 @@ def test_the_same_weights_after_going_on():
         assert logs[f"{key}_weight"] == weights[2:]
 
 
+@pytest.mark.slow
 def test_a_saved_model_has_the_latest_weights(tmp_path):
     schedule = LossWeightSchedule(**SCHEDULE)
     model = make(schedule.weights)
@@ -209,6 +210,7 @@ class Assign(keras.callbacks.Callback):
             self.model.get_layer(name).set_weights(weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("errors", "best_epoch"),
     [

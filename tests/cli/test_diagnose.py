@@ -10,6 +10,7 @@ def data(crystals, tmp_path):
     return tmp_path / "first.xyz", tmp_path / "second.xyz"
 
 
+@pytest.mark.slow
 def test_page_of_two_files_and_a_model(run, data, trained, tmp_path):
     page = tmp_path / "new" / "page.html"
     result = run("diagnose", *data, "--model", trained.keras_file, "-o", page)
@@ -27,6 +28,7 @@ def test_page_of_two_files_and_a_model(run, data, trained, tmp_path):
     assert [path.name for path in page.parent.iterdir()] == ["page.html"]
 
 
+@pytest.mark.slow
 def test_default_name_and_no_overwriting(run, refuse, data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = tmp_path / "first-diagnosis.html"

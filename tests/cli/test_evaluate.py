@@ -20,6 +20,7 @@ def data(crystals, tmp_path):
     return tmp_path / "data.xyz"
 
 
+@pytest.mark.slow
 def test_errors_of_a_saved_model(run, trained, data, tmp_path):
     out = tmp_path / "out"
     result = run("evaluate", trained.saved_model, data, "-o", out)
@@ -43,6 +44,7 @@ def test_errors_of_a_saved_model(run, trained, data, tmp_path):
     assert f"{1e3 * found['overall']['energy_mae']:.1f}"[:4] in result.output
 
 
+@pytest.mark.slow
 def test_structures_that_the_model_was_trained_on(run, refuse, trained, data, tmp_path):
     """Their errors stand apart, wherever in the folder of the run the model is."""
     folder = tmp_path / "run"

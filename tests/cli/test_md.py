@@ -64,6 +64,7 @@ def test_trajectory_agrees_with_the_log(finished):
         assert pressure == pytest.approx(log["pressure_GPa"][number], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_same_seed_same_trajectory(run, model, start, tmp_path):
     logs = []
     for number, seed in enumerate((3, 3, 4)):
@@ -87,6 +88,7 @@ def test_a_trajectory_goes_on(run, model, finished, tmp_path, monkeypatch):
         assert after[name][0] == pytest.approx(before[name][-1], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_npt_approaches_the_pressure(run, model, start, tmp_path):
     run(
         "md", model, start, "--ensemble", "npt", "--pressure", 60,

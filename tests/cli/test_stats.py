@@ -56,6 +56,7 @@ def test_report_pictures_and_file(run, data, tmp_path):
     assert json.loads((out / "report.json").read_text()) == norm.report.as_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case", ["one structure", "one size", "linear", "energies only", "virials"]
 )

@@ -209,6 +209,7 @@ def test_isolated_atoms_are_left_out_and_reported(refuse, frames, tmp_path, fitt
     assert sum(used) == len(frames)
 
 
+@pytest.mark.slow
 def test_nan_loss_stops_and_names_the_batch(refuse, data, tmp_path, without_xla):
     refuse(
         ["train", data, "-o", tmp_path / "out", *QUICK, "--learning-rate", "1e30"],
@@ -218,6 +219,7 @@ def test_nan_loss_stops_and_names_the_batch(refuse, data, tmp_path, without_xla)
     )
 
 
+@pytest.mark.slow
 def test_interrupt_keeps_what_was_learned(
     run, frames, tmp_path, monkeypatch, without_xla
 ):

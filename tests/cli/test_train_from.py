@@ -19,6 +19,7 @@ def data(crystals, labelled, tmp_path):
     return tmp_path / "other.xyz"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("baseline", ["refit", "keep", "adapt"])
 def test_from_a_model(refuse, trained, data, tmp_path, fitted, baseline):
     before = trained.keras_file.read_bytes()

@@ -268,6 +268,7 @@ def test_report_reads_as_a_line():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHARED)
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_little_waste_on_real_sets(shared, name, shuffle):

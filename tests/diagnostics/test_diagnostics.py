@@ -366,6 +366,7 @@ def test_advice_on_energies_in_two_lots(read):
     assert text in page_text(to_html(diagnosis))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_forces", [False, True])
 def test_odd_sets(read, with_forces):
     frames, _ = simulate(12, seed=8)
@@ -394,6 +395,7 @@ def composition_only(inputs):
     }
 
 
+@pytest.mark.slow
 def test_errors_of_a_model(planted, close):
     s = planted.structures
     diagnosis = diagnose(s, composition_only)

@@ -118,6 +118,7 @@ def test_energy_shares_against_loops(name, given, small):
     assert_shares(part["losses"][name]["gradient"], gradient)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORCE_LOSSES)
 def test_force_shares_against_the_loss_itself(name, given, small):
     # The share of a group is the loss with the labels of the others removed.

@@ -363,6 +363,7 @@ def test_third_element_and_ragged_batches(structures, evaluation):
     assert_equal(found.overall, tfpes.evaluate(guess, structures).overall)
 
 
+@pytest.mark.slow
 def test_potential(trained):
     model, structures = trained.model, trained.structures
     found = tfpes.evaluate(model, structures, batch_size=4)

@@ -159,6 +159,7 @@ def test_forms_of_the_model(trained, calculator, crystal, form):
 # -- many structures ----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_predict(calculator, crystals, crystal):
     images = [*crystals, Atoms("Cu"), Atoms("CuAu", [[0, 0, 0], [1.5, 1, 1]]), crystal]
     results = calculator.predict(iter(images), batch_size=4)

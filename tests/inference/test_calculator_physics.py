@@ -97,6 +97,7 @@ def test_many_structures(calculator64, lennard_jones):
         assert ("stress" in result) == has_volume(atoms)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ensemble", ["nve", "npt"])
 def test_skin_changes_nothing(lennard_jones, ensemble):
     """Two walks from one start, hot enough for several lists, stay together."""
@@ -169,6 +170,7 @@ def test_energy_is_conserved(calculator32):
     assert np.ptp(potential) > 5e-3
 
 
+@pytest.mark.slow
 def test_thermostat_and_barostat(calculator32):
     atoms = bulk("Cu", a=3.68, cubic=True) * (2, 2, 1)
     atoms.calc = calculator32

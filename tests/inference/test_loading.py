@@ -44,6 +44,7 @@ def test_forms(trained, inputs, form):
         np.testing.assert_allclose(outputs[name], expected[name], rtol=0, atol=bound)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["keras_file", "saved_model"])
 def test_compiled_after_the_file_was_closed(trained, inputs, form):
     run = tf.function(load_potential(getattr(trained, form)), jit_compile=True)

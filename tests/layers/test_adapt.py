@@ -462,6 +462,7 @@ def test_data_without_anything_to_learn(many, case):
     assert layer.report is report
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "place", "value", "message"),
     [

@@ -207,6 +207,7 @@ def test_values(norm, key, metric, reduction, weighted, close):
         close(loss.call(target, pred), expected, dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_weights_of_structures(norm, reduction, close):
     target, pred, _ = case("structures", rows=12)
@@ -358,6 +359,7 @@ def test_nan_prediction_shows_only_where_there_is_a_label(norm, key, metric):
 # -- invariances --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", KEYS)
 @settings(max_examples=10)
 @given(seed=st.integers(0, 2**32 - 1), rows=st.integers(2, 12), data=st.data())
@@ -399,6 +401,7 @@ def test_baseline_cancels(norm, close):
 # -- execution ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of_loss", DTYPES)
 @pytest.mark.parametrize("of_pred", DTYPES)
 def test_every_metric_dtype_and_mode(norm, of_pred, of_loss, close):

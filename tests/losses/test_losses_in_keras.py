@@ -144,6 +144,7 @@ def by_hand(norm, targets, outputs, average="atoms"):
 
 
 # Keras's own modes, each with a coarse and a fine policy.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "mode"),
     [
@@ -194,6 +195,7 @@ class Table(keras.Model):
         return {"energy": known + tf.cast(self.shift, tf.float64)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
 @pytest.mark.parametrize("source", ["arrays", "dataset"])
 def test_labels_of_an_exact_model_keep_their_digits(mode, source):
@@ -340,6 +342,7 @@ def test_clone_model(norm, composed):
     assert clone.loss["energy"] is not model.loss["energy"]
 
 
+@pytest.mark.slow
 def test_custom_loop(norm, batch):
     """The same steps by hand as by `train_on_batch`."""
     ((inputs, _),) = make_data(norm, batch)

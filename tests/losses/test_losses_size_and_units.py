@@ -100,6 +100,7 @@ def test_forces_of_any_size_and_composition(average):
         assert value == pytest.approx(1.0, rel=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", ["independent", "collective"])
 @pytest.mark.parametrize("metric", ["mse", "mae", "huber", "log_cosh"])
 def test_units(law, metric, crystals, graph):

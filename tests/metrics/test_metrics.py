@@ -64,6 +64,7 @@ def test_padding_and_order_do_not_matter(case, batch, close):
     close(metric.result(), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True])
 def test_compiled(case, batch, naive, close, weighted):
     """XLA, and a graph that does not know lengths."""

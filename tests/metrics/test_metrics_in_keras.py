@@ -106,6 +106,7 @@ def alone(metric, key, model, dataset, weighted=False):
     return metric.result()
 
 
+@pytest.mark.slow
 def test_logged_values(compiled, dataset, norm_):
     logs = compiled.evaluate(dataset, return_dict=True, verbose=0)
     for key, metrics in all_metrics(norm_).items():
@@ -129,6 +130,7 @@ def test_standardized_rmse_is_the_root_of_the_loss(dataset, norm_, close):
         close(metric.result() ** 2, value, "float32")
 
 
+@pytest.mark.slow
 def test_saved_and_loaded(compiled, dataset, tmp_path):
     expected = compiled.evaluate(dataset, return_dict=True, verbose=0)
     compiled.save(tmp_path / "model.keras")

@@ -123,6 +123,7 @@ def energy_of_hydrogen(path, graph):
     return model.serve(inputs)["energy"].numpy()[0]
 
 
+@pytest.mark.slow
 def test_export_again_replaces(pair, graph, tmp_path):
     path = tmp_path / "model"
     pair[0].export(path)

@@ -30,6 +30,7 @@ def derivative(table, x, upstream, order):
     return tape.gradient(below, x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("order", range(6))
 def test_derivatives_against_scipy(table, places, close, order, compiled):

@@ -114,6 +114,7 @@ def test_angles_matter(graph):
     assert abs(local[0][1] - local[1][1]) > 1e-3
 
 
+@pytest.mark.slow
 def test_compiled_equals_eager(frames, graph, close):
     model = small("float64", compute_virial=True)
     inputs = graph(frames)
@@ -122,6 +123,7 @@ def test_compiled_equals_eager(frames, graph, close):
         close(compiled[name], value, "network64")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_no_edges(graph, dtype):
     """A site with no vectors has a finite gradient too."""
@@ -187,6 +189,7 @@ def test_defaults_are_those_of_the_paper():
     assert network.cutoff_function == "cosine"
 
 
+@pytest.mark.slow
 def test_files(structures, graph, frames, tmp_path):
     """Trains by XLA; then `.keras` and SavedModel give the same numbers."""
     norm = PESNormalization()

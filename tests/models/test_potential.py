@@ -83,6 +83,7 @@ def moved(atoms, change):
 # -- derivatives --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["crystal", "ethanol"])
 def test_forces_are_minus_the_gradient(case, evaluate, tolerance, request):
     atoms = request.getfixturevalue(case)
@@ -281,6 +282,7 @@ def strip(inputs):
     }
 
 
+@pytest.mark.slow
 @each_network
 @pytest.mark.parametrize(
     ("dtype", "kind"), [("float32", "network32"), ("float64", "float64")]
@@ -443,6 +445,7 @@ def test_element_never_seen(graph, ethanol):
         make_potential(norm=norm)(graph([Atoms("H"), ethanol]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_element_never_seen_where_nothing_can_raise(graph, ethanol, jit_compile):
     norm = PESNormalization(

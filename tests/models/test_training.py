@@ -47,6 +47,7 @@ def test_a_fresh_network_starts_at_the_right_scale(trained):
     assert 0.1 < trained.losses[0] < 10
 
 
+@pytest.mark.slow
 def test_logged_values_are_those_of_the_predictions(trained, close):
     logs = trained.model.evaluate(trained.dataset, return_dict=True, verbose=0)
     ((inputs, targets),) = trained.dataset

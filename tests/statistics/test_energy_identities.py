@@ -38,6 +38,7 @@ def test_restricted_likelihood(fill, simulate, seed, law):
     assert total == pytest.approx(fit.structures - fit.rank, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", ["independent", "collective"])
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10**6), factor=st.floats(1e-6, 1e6))
@@ -78,6 +79,7 @@ def test_shifting_where_means_are_undetermined(fill):
     np.testing.assert_allclose(other.variance, one.variance, 1e-6)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10**6), batch=st.integers(1, 50))
 def test_permutation_batches_and_duplicates(fill, simulate, seed, batch):

@@ -18,6 +18,7 @@ def assert_safe(fit):
     assert fit.converged
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("law", LAWS)
 def test_whole_sets(fill, read_shared, name, law):
@@ -53,7 +54,7 @@ def test_parts_of_sets(fill, read_shared, name):
 @pytest.mark.slow
 def test_simulated_problems(fill, simulate):
     generator = np.random.default_rng(0)
-    for _ in range(200):
+    for _ in range(80):
         structures = int(generator.integers(2, 200))
         elements = int(generator.integers(1, 12))
         kappa = generator.choice([0.0, 0.05, 0.5])

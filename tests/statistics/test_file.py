@@ -53,6 +53,7 @@ def test_round_trip_is_exact(norm, path):
     assert again.report.warnings == norm.report.warnings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

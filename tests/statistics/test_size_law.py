@@ -56,14 +56,14 @@ def test_auto_keeps_the_independent_law_where_it_holds(fill, simulate, draw):
     # Seeds that the threshold was not chosen with; the benchmark has others.
     generator = np.random.default_rng([20261, len(draw.__name__)])
     chosen = []
-    for _ in range(100):
+    for _ in range(60):
         composition, noise = draw(generator, simulate)
         deviation = generator.uniform(0.1, 1.0, 119)
         spread = np.sqrt(composition @ deviation**2)
         energies = composition @ generator.normal(-5, 3, 119) + spread * noise
         fit = fit_energy(fill(composition, energies), FitOptions(size_law="auto"))
         chosen.append(fit.size_law)
-    assert chosen.count("independent") >= 95
+    assert chosen.count("independent") >= 57
 
 
 def test_auto_finds_kappa_beside_many_elements(fill, simulate):
