@@ -41,21 +41,25 @@ def test_index():
 @pytest.mark.parametrize("keep", [False, True, None])
 def test_tables_go_on_after_they_were_read_only(keep):
     """As those of a process pool that shares memory are."""
-    tables = []
-    for value in (1.0, 2.0):
-        table = (
-            AtomicTable() if keep is None else CompositionTable(keep_structures=keep)
-        )
+
+    def update(table, value):
         if keep is None:
-            table.update([1, 8], [[value, 2, 3]] * 2)
+            table.update([1, 8], [[value, 2, 3], [np.nan] * 3])
         else:
-            table.update(2 * np.eye(119)[[1, 8]], [value, 3.0])
-        tables.append(table)
+            table.update(2 * np.eye(119)[[1, 8]], [value, np.nan])
+
+    tables = [
+        AtomicTable() if keep is None else CompositionTable(keep_structures=keep)
+        for _ in range(2)
+    ]
+    for table, value in zip(tables, (1.0, 2.0), strict=True):
+        update(table, value)
     buffers: list[pickle.PickleBuffer] = []
     pickled = pickle.dumps(tables[0], protocol=5, buffer_callback=buffers.append)
     read = [bytes(buffer.raw()) for buffer in buffers]
     loaded = pickle.loads(pickled, buffers=read)
     for table in (loaded, tables[0]):
+        update(table, 4.0)
         table.merge(tables[1])
     for name, array in tables[0].state().items():
         np.testing.assert_array_equal(loaded.state()[name], array)

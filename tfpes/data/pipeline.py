@@ -54,6 +54,7 @@ def batches(
     labels: Sequence[str],
     weighted: bool,
     epoch: tf.Variable | None = None,
+    guard: Callable[[], None] | None = None,
 ) -> tf.data.Dataset:
     """Build the dataset of :meth:`tfpes.data.Structures.batches`.
 
@@ -64,6 +65,7 @@ def batches(
         labels: keys of the targets.
         weighted: whether there are weights.
         epoch: tells which one to draw; by default, iterations are counted.
+        guard: is called at the start of each iteration, and may raise.
 
     Raises:
         ValueError: for an unknown label.
@@ -99,8 +101,13 @@ def batches(
     specs = [*numbers, *(() if one else assembler.specs)]
     arguments = [] if epoch is None else [epoch]
 
+    def guarded(*drawn: Any) -> tuple[NDArray, ...]:
+        if guard is not None:
+            guard()
+        return plan.deal(*drawn)
+
     def deal(_: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        found = tf.numpy_function(plan.deal, arguments, [tf.int64] * 3)
+        found = tf.numpy_function(guarded, arguments, [tf.int64] * 3)
         return tuple(map(tf.ensure_shape, found, [[None], [None], [None, None]]))
 
     dataset = tf.data.Dataset.range(1).map(deal).unbatch()

@@ -215,16 +215,17 @@ class Structures(Columns):
                 share, also without a seed, or with fewer structures than processes.
         """
         used = self._used(isolated_atoms)
-        part = (
-            (0, 1) if share is None else rank_and_size(share, batch_size, shuffle, seed)
-        )
+        part, guard = (0, 1), None
+        if share is not None:
+            part = rank_and_size(share, batch_size, shuffle, seed)
+            guard = share.refuse_alone if share.size > 1 else None
         plan = Plan(self.sizes[used], batch_size, shuffle, seed, part)
         weighted = bool((self.weight[used] != 1).any())
 
         def load(picked: NDArray) -> dict[str, Any]:
             return dict(vars(self.take(used[picked]).with_edges()))
 
-        return batches(load, self.cutoff, plan, labels, weighted, epoch)
+        return batches(load, self.cutoff, plan, labels, weighted, epoch, guard)
 
     def padding(
         self,

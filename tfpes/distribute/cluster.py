@@ -11,6 +11,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike, NDArray
 
+from tfpes.distribute.guard import refuse_alone
+from tfpes.distribute.meeting import ELSEWHERE, answered, meet
 from tfpes.distribute.prepare import prepare
 from tfpes.layers import PESNormalization
 from tfpes.targets import Tensor
@@ -42,6 +44,9 @@ class Cluster:
         if cluster.is_chief:
             model.save("model.keras")
 
+    Args:
+        patience: for how long ``fit`` and ``evaluate`` wait for the other processes, s.
+
     Attributes:
         rank: number of this process, from 0.
         size: number of processes.
@@ -53,10 +58,12 @@ class Cluster:
 
     _made = False
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = 600.0) -> None:
         """Meet the others."""
         self.rank, self.size = 0, 1
+        self.patience = patience
         self._next_key = 1
+        self._meeting = self.new_keys()
         self._device, self._hint = "CPU:0", "ring"
         resolver = _resolver()
         if resolver is None:
@@ -86,7 +93,10 @@ class Cluster:
 
     def all_reduce(self, values: ArrayLike) -> NDArray:
         """Return the sum over processes, of an array that has one shape in all."""
-        return self.sum_tensors(tf.convert_to_tensor(values), self.new_keys()).numpy()
+        with answered(self):
+            self.meet(ELSEWHERE)
+            tensor = tf.convert_to_tensor(values)
+            return self.sum_tensors(tensor, self.new_keys()).numpy()
 
     def all_gather(self, values: ArrayLike) -> list[NDArray]:
         """Return the vectors of all processes by rank; lengths may differ."""
@@ -174,18 +184,37 @@ class Cluster:
         self._next_key += number
         return self._next_key - number
 
-    def sum_tensors(self, tensor: Tensor, key: int) -> Tensor:
+    def meet(self, place: int, *numbers: Tensor) -> Tensor:
+        """Return sums over processes, which must all have come to the same place.
+
+        Args:
+            place: of `tfpes.distribute.meeting`.
+            *numbers: float64.
+        """
+        return meet(self, self._meeting, place, *numbers)
+
+    def refuse_alone(self) -> None:
+        """Raise a RuntimeError where parts of batches are taken for whole ones."""
+        if self.size > 1:
+            refuse_alone()
+
+    def sum_tensors(self, tensor: Tensor, key: int, patience: float = 0.0) -> Tensor:
         """Return the sum over processes, also in a graph, but not under XLA.
 
         Args:
             tensor: of one shape in all processes, and in each use of the key.
             key: of :meth:`new_keys`.
+            patience: for how long to wait for the others, s; 0 for ever.
         """
         if self.size == 1:
             return tf.identity(tensor)
         with tf.device(self._device):
             return tf.raw_ops.CollectiveReduceV2(
-                input=tensor, merge_op="Add", final_op="Id", **self._group(key)
+                input=tensor,
+                merge_op="Add",
+                final_op="Id",
+                timeout_seconds=patience,
+                **self._group(key),
             )
 
     def _group(self, key: int) -> Mapping[str, Any]:

@@ -10,22 +10,23 @@ import tensorflow as tf
 from numpy.typing import ArrayLike, NDArray
 
 from tfpes.distribute.means import loss_leaves, mean_over, share_weights
+from tfpes.distribute.meeting import END, EVALUATE, FIT, answered
 from tfpes.targets import Tensor
 
-_TRAIN, _TEST, _END = range(3)
-# What is added up in each step: rows, and labels of each output.
-_NUMBERS = len(range(3)) + 1 + 16
 _TYPES = 4
 # Operations of a model, each time it is compiled.
 _MOST = 4096
-_PLACES = ("a step of `fit`", "a step of `evaluate`", "the end of an epoch")
 
 
 class _Cluster(Protocol):
     size: int
+    patience: float
 
     def new_keys(self, number: int = 1) -> int: ...
-    def sum_tensors(self, tensor: Tensor, key: int) -> Tensor: ...
+    def meet(self, place: int, *numbers: Tensor) -> Tensor: ...
+    def sum_tensors(
+        self, tensor: Tensor, key: int, patience: float = 0.0
+    ) -> Tensor: ...
     def all_reduce(self, values: ArrayLike) -> NDArray: ...
     def broadcast(self, values: ArrayLike) -> NDArray: ...
 
@@ -46,6 +47,11 @@ def prepare(model: keras.Model, cluster: _Cluster) -> None:
     model.get_metrics_result = prepared.get_metrics_result
 
 
+def is_prepared(model: keras.Model) -> bool:
+    """Return whether a model works on the batches of all processes."""
+    return isinstance(getattr(model.make_train_function, "__self__", None), _Prepared)
+
+
 class _Prepared:
     """The hooks of a model.
 
@@ -57,7 +63,6 @@ class _Prepared:
         self.model = model
         self.cluster = cluster
         self.local_metrics = model.get_metrics_result
-        self.key = cluster.new_keys()
         # One process alone may make a function: operations are numbered by place.
         self.keys = [itertools.count(cluster.new_keys(_MOST)) for _ in range(2)]
         # Places where weights are to be made the chief's.
@@ -65,24 +70,25 @@ class _Prepared:
 
     def make_train_function(self, force: bool = False) -> None:
         """Make `model.train_function`, as Keras asks for at the start of `fit`."""
-        self.pending.add(_TRAIN)
+        self.pending.add(FIT)
         if self.model.train_function is None or force:
-            self.model.train_function = self._function(_TRAIN)
+            self.model.train_function = self._function(FIT)
 
     def make_test_function(self, force: bool = False) -> None:
         """Make `model.test_function`, as Keras asks for at each `evaluate`."""
-        self.pending.add(_TEST)
+        self.pending.add(EVALUATE)
         if self.model.test_function is None or force:
-            self.model.test_function = self._function(_TEST)
+            self.model.test_function = self._function(EVALUATE)
 
     def get_metrics_result(self) -> dict[str, Any]:
         """Return metrics of all processes at the end of an epoch, else of this one."""
         if not tf.executing_eagerly():
             return self.local_metrics()
-        self._meet(_END)
         variables = [v for metric in self.model.metrics for v in metric.variables]
         summed = list({id(v): v for v in variables if v.aggregation == "sum"}.values())
         own = [variable.numpy() for variable in summed]
+        with answered(self.cluster):
+            self.cluster.meet(END)
         _assign(summed, self.cluster.all_reduce(_flat(own)))
         result = self.local_metrics()
         _assign(summed, _flat(own))
@@ -123,44 +129,26 @@ class _Prepared:
                 calls = [(execution, iterator)]
             else:  # of `train_on_batch`
                 calls = [(single, data) for data in itertools.islice(iterator, steps)]
-            if place in self.pending:
-                self._synchronize(place, *calls[0])
-            return [call(argument) for call, argument in calls][-1]
+            with answered(self.cluster):
+                if place in self.pending:
+                    self._synchronize(place, *calls[0])
+                return [call(argument) for call, argument in calls][-1]
 
         return function
 
     def _synchronize(self, place: int, function: Any, argument: Any) -> None:
         """Give all processes the weights and the optimizer of the chief."""
-        self._meet(place)
+        self.cluster.meet(place)
         model = self.model
         if not model.run_eagerly:
             # Variables that are made in the first step are made now.
             function.get_concrete_function(argument)
         variables = [v.value for v in model.variables]
-        if place == _TRAIN:
+        if place == FIT:
             variables += [v.value for v in model.optimizer.variables]
         values = self.cluster.broadcast(_flat([v.numpy() for v in variables]))
         _assign(variables, values)
         self.pending.discard(place)
-
-    def _meet(self, place: int, *numbers: Tensor) -> Tensor:
-        """Add up some numbers of all processes, which must have come to one place."""
-        places = tf.one_hot(place, len(_PLACES), dtype=tf.float64)
-        vector = tf.concat([places, *(tf.reshape(n, [-1]) for n in numbers)], axis=0)
-        # Always of one shape, that of the operation.
-        rest = _NUMBERS - tf.shape(vector)[0]
-        total = self.cluster.sum_tensors(tf.pad(vector, [[0, rest]]), self.key)
-        here = tf.equal(total[place], float(self.cluster.size))
-        explanation = (
-            "All processes must do the same with a model of `Cluster.prepare`, on "
-            "equal numbers of batches. Received, at one time: numbers of processes "
-            f"in {', '.join(_PLACES)}. Call `fit` and `evaluate` in all of them, with "
-            "batches of `share=cluster`."
-        )
-        with tf.control_dependencies(
-            [tf.debugging.Assert(here, [explanation, total[: len(_PLACES)]])]
-        ):
-            return tf.identity(total[len(_PLACES) :])
 
 
 class _Step:
@@ -190,7 +178,7 @@ class _Step:
         # target are its structures.
         rows = tf.shape(keras.tree.flatten(y)[0])[0]
         numbers = tf.stack([tf.cast(rows, tf.float64), *counts])
-        total = self.prepared._meet(self.place, numbers)[: len(counts) + 1]
+        total = self.cluster.meet(self.place, numbers)[: len(counts) + 1]
         share = tf.math.divide_no_nan(numbers, total) * self.cluster.size
         vectors, logs = self.local(x, y, weights, share[1:])
         vectors = [
@@ -203,7 +191,7 @@ class _Step:
         self, x: Any, y: Any, weights: Any, share: Tensor
     ) -> tuple[list[Tensor], Any]:
         """Return gradients and loss as few vectors, and metrics."""
-        model, training = self.model, self.place == _TRAIN
+        model, training = self.model, self.place == FIT
         trackers = self._trackers()
         before = [[tf.identity(v) for v in tracker.variables] for tracker in trackers]
         for tracker in trackers:
@@ -252,7 +240,7 @@ class _Step:
             rest[dtype] = rest[dtype][size:]
         numbers = iter(dense)
         of_variables = [next(numbers) if there else None for there in present]
-        if self.place == _TRAIN:
+        if self.place == FIT:
             model.optimizer.apply(of_variables, model.trainable_variables)
         tracker = model.metrics[0]
         tracker.update_state(next(numbers), sample_weight=rows)

@@ -189,6 +189,17 @@ class Potential(keras.Model):
         )
         self.reset_metrics()
 
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile as Keras does, but let all batches count alike in ``loss``.
+
+        Keras weights that of a batch by its padded atoms, which are no property of the
+        data; losses of outputs count alike already, so ``loss`` is their weighted sum.
+        """
+        super().compile(*args, **kwargs)
+        tracker, *_ = self.metrics
+        update = tracker.update_state
+        tracker.update_state = lambda loss, sample_weight=None: update(loss)
+
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile as before; losses and metrics read the statistics of this model."""
         config = keras.saving.deserialize_keras_object(config)

@@ -61,6 +61,10 @@ class AtomicTable:
         self.missing = np.zeros(NUMBER_OF_COLUMNS, np.int64)
         """Atoms without any, shape (119,)."""
 
+    def __setstate__(self, state: Mapping[str, NDArray]) -> None:
+        """Copy: what is read of a pickle may be read-only, and is added to."""
+        self.__dict__ = {name: np.array(array) for name, array in state.items()}
+
     @property
     def squares(self) -> NDArray[np.float64]:
         """Weighted sum of squared components, (eV/Å)², shape (119,)."""
@@ -221,10 +225,9 @@ class AtomicTable:
                 "`merge` takes an `AtomicTable`. Received: "
                 f"{type(other).__name__}. Build one with `update` or `from_state`."
             )
-        # Not in place: a table that was read from shared memory may be read-only.
         for name in (*_COUNTS, "atoms", "missing"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.largest = np.maximum(self.largest, other.largest)
+            getattr(self, name)[...] += getattr(other, name)
+        np.maximum(self.largest, other.largest, out=self.largest)
 
     def state(self) -> dict[str, NDArray]:
         """Return the table as plain arrays of numbers, for `from_state`."""
