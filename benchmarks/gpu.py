@@ -14,6 +14,8 @@ Sections, all by default; each is measured in a process of its own:
 - repeat: whether two runs with one seed are equal bit by bit.
 - precision: energies and forces of the GPU against those of the CPU, and what
   TensorFloat-32 changes (on a GPU).
+- collective: the sum over processes by NCCL as in `tfpes.distribute`, here of one
+  process (on a GPU).
 
 Data are embedded. Times are medians; ratios within a row were measured side by side.
 """
@@ -29,7 +31,7 @@ import sys
 import tempfile
 import time
 
-SECTIONS = ("loop", "sizes", "memory", "start", "repeat", "precision")
+SECTIONS = ("loop", "sizes", "memory", "start", "repeat", "precision", "collective")
 ALLOCATOR = "TF_CPU_ALLOCATOR_USE_BFC"
 NETWORKS = {"SchNet 4 x 1": (4, 1), "SchNet 32 x 2": (32, 2)}
 
@@ -262,6 +264,39 @@ def precision(quick):
     }  # fmt: skip
 
 
+def collective(quick):
+    import tensorflow as tf
+
+    if not tf.config.list_physical_devices("GPU"):
+        return {}
+    return summed("GPU:0", "nccl", 10 if quick else 100)
+
+
+def summed(device, hint, times):
+    """Return what the sums of vectors over one process take, and whether they hold."""
+    import numpy as np
+    import tensorflow as tf
+
+    rows = {}
+    # Gradients of a small network and of a large one.
+    for key, size in enumerate((10_000, 10_000_000), 1):
+        with tf.device(device):
+            vector = tf.random.normal([size])
+
+            @tf.function
+            def total(vector=vector, key=key):
+                return tf.raw_ops.CollectiveReduceV2(
+                    input=vector, group_size=1, group_key=1, instance_key=key,
+                    ordering_token=[], merge_op="Add", final_op="Id",
+                    communication_hint=hint,
+                )  # fmt: skip
+
+            seconds = median(lambda total=total: total()[0].numpy(), times)
+            difference = np.abs(total().numpy() - vector.numpy()).max()
+        rows[f"{size} numbers"] = {"sum": seconds, "largest difference": difference}
+    return rows
+
+
 # -- all sections -------------------------------------------------------------------
 
 
@@ -319,7 +354,7 @@ def main():
             results = measure(section, quick)
         everything[section] = results
         if not results:
-            console.print(f"{section}: nothing to compare here.")
+            console.print(f"{section}: skipped, for want of a GPU.")
             continue
         columns = list(next(iter(results.values())))
         table = Table("", *columns, title=section)

@@ -3,6 +3,7 @@ import json
 import ase.io
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 
@@ -54,6 +55,39 @@ def test_report_pictures_and_file(run, data, tmp_path):
         expected = getattr(norm, weight).numpy()
         np.testing.assert_array_equal(getattr(saved, weight).numpy(), expected)
     assert json.loads((out / "report.json").read_text()) == norm.report.as_dict()
+
+
+@pytest.mark.slow
+def test_files_are_read_by_several_processes_without_neighbours(
+    run, data, tmp_path, monkeypatch
+):
+    """Statistics are those of one process; a single atom in a cell is not alone."""
+    monkeypatch.setattr(
+        "tfpes.data.neighbours.vesin.NeighborList", lambda **_: pytest.fail("searched")
+    )
+    rng = np.random.default_rng(1)
+    more = [crystal(rng, n) for n in range(1, 9)]
+    ase.io.write(tmp_path / "more.xyz", more)
+    files = [data, tmp_path / "more.xyz", data]
+    found = []
+    for jobs in (1, 2):
+        save = tmp_path / f"{jobs}.json"
+        out = tmp_path / f"out{jobs}"
+        result = run("stats", *files, "--jobs", jobs, "-o", out, "--save", save)
+        assert "48 structures" in result.output
+        found.append(PESNormalization.from_json(save))
+    for name, values in found[0].statistics.items():
+        np.testing.assert_allclose(found[1].statistics[name], values, rtol=1e-12)
+
+
+def test_one_atom_in_a_cell_is_not_isolated(labelled):
+    """Also where no other structure has neighbour lists."""
+    frames = [labelled(bulk("Cu"), energy=-3.0), labelled(Atoms("Cu"), energy=0.0)]
+    read = tfpes.data.read(frames, 5.0, neighbours=False, verbose=False)
+    assert read.isolated_atoms.tolist() == [False, True]
+    pair = labelled(Atoms("Cu2", [[0, 0, 0], [0, 0, 2.0]]), energy=0.0)
+    read = tfpes.data.read([pair], 5.0, neighbours=False, verbose=False)
+    assert read.edge_index.shape == (2, 0)
 
 
 @pytest.mark.slow

@@ -1,17 +1,19 @@
 """What one of several processes does, or one alone.
 
-As a script, it writes what it found to `argv[1]`/rank.npz.
+As a script, with the globals of `test_processes.together`, it does a task of them.
 """
 
-import sys
-import time
-from pathlib import Path
+import os
+import signal
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 import tfpes
+import tfpes.training.fit
+import tfpes.training.run
+from tfpes.files import write_json
 from tfpes.losses import EnergyLoss, ForceLoss
 from tfpes.targets import atom_target, composition, structure_target
 
@@ -86,7 +88,7 @@ def batch(picked, energy=ENERGY, forces=FORCES):
     return data.apply(tf.data.experimental.assert_cardinality(1))
 
 
-def find(cluster):
+def find(cluster, folder):
     """Return what this process finds, by name."""
     found = {}
 
@@ -137,67 +139,117 @@ def find(cluster):
             variable.assign(value)
 
     # Shared batches, several steps in an execution, a short last batch.
-    structures = tfpes.data.load("molecules")[:100]
-    common = np.isin(structures.atomic_numbers, [1, 6, 7, 8])
-    few = np.add.reduceat(~common, structures.atom_offsets[:-1]) == 0
+    structures = tfpes.data.read(f"{folder}/train.xyz", 4.0, verbose=False)
     # Of one shape: Keras weights the losses of steps by it.
-    few &= (structures.num_atoms > 7) & (structures.num_atoms < 14)
-    structures = structures[few][:29]
-    structures.energy[np.arange(len(structures)) % 5 < 2] = np.nan
+    structures = structures[structures.num_atoms == 4]
     train = structures.batches(8, shuffle=True, seed=1, share=cluster)
     valid = structures[:9].batches(8, share=cluster)
     cluster.adapt(norm, train)
-    losses = {"energy": EnergyLoss(norm), "forces": ForceLoss(norm, "l2", "structures")}
-    for name, options in (
-        ("fit", {"steps_per_execution": 4}),
-        ("compiled fit", {"jit_compile": True}),
-    ):
-        model.compile(
-            keras.optimizers.Adam(0.01, global_clipnorm=0.1, use_ema=True),
-            losses,
-            metrics=metrics,
-            weighted_metrics={"forces": [tfpes.metrics.ForceRMSE()]},
-            **{"jit_compile": False, **options},
-        )
-        more = {"validation_data": valid, "epochs": 2} if name == "fit" else {}
-        history = model.fit(train, shuffle=False, verbose=0, **more).history
-        for key, value in history.items():
-            found[f"history/{name}/{key}"] = np.array(value)
-        if name == "fit":
-            again = model.evaluate(valid, verbose=0, return_dict=True)
-            # Of the averaged weights, which Keras takes at the end of `fit`.
-            found["evaluate"] = np.array(again["loss"])
-    if cluster.size > 1:
-        found |= find_together(cluster, model, valid)
-    return found
+    model.compile(
+        keras.optimizers.Adam(0.01, global_clipnorm=0.1, use_ema=True),
+        {"energy": EnergyLoss(norm), "forces": ForceLoss(norm, "l2", "structures")},
+        metrics=metrics,
+        weighted_metrics={"forces": [tfpes.metrics.ForceRMSE()]},
+        jit_compile=False,
+        steps_per_execution=4,
+    )
+    history = model.fit(
+        train, shuffle=False, verbose=0, validation_data=valid, epochs=2
+    ).history
+    for key, value in history.items():
+        found[f"history/fit/{key}"] = np.array(value)
+    # Of the averaged weights, which Keras takes at the end of `fit`.
+    again = model.evaluate(valid, verbose=0, return_dict=True)
+    found["evaluate"] = np.array(again["loss"])
+
+    # Compiled by XLA, around the collective operations.
+    model.compile("adam", losses, jit_compile=True)
+    history = model.fit(train.take(1), shuffle=False, verbose=0).history
+    found["history/compiled fit/loss"] = np.array(history["loss"])
+    return found, model, valid
 
 
-def find_together(cluster, model, data):
-    """Return what there is only with several processes."""
+def train(cluster, folder, name=None):
+    """Do as `tfpes train` does."""
+    tfpes.training.run.Cluster = lambda: cluster
+    compile_ = tfpes.models.Potential.compile
+    # XLA, pictures and the export would take most of the time.
+    tfpes.models.Potential.compile = lambda self, **options: compile_(
+        self, **{**options, "jit_compile": False}
+    )
+    tfpes.training.run.write_results = lambda run, checkpoint, finished: write_json(
+        run.folder / "metrics.json", {"history": checkpoint.history}
+    )
+    files = {"data": (f"{folder}/train.xyz",), "valid": (f"{folder}/valid.xyz",)}
+    options = tfpes.training.Options(
+        **files,
+        test=files["valid"],
+        cutoff=4.0,
+        epochs=6,
+        channels=4,
+        blocks=1,
+        clip=0.5,
+        output=f"{folder}/{name or cluster.size}",
+    )
+    tfpes.training.train(options)
+
+
+def refusals(cluster, model, data):
+    """Return what is said to those who do wrong."""
+    other = Own()
+    other.compile("sgd", model.loss)
+
+    def attempts():
+        yield lambda: tfpes.distribute.Cluster()
+        yield lambda: other.fit(data.prefetch(1), verbose=0, shuffle=False)
+        yield lambda: model.loss["energy"].normalization.adapt(data, verbose=0)
+        unequal = data.take(1 + cluster.rank)
+        yield lambda: model.fit(unequal, verbose=0, shuffle=False)
+        evaluate = lambda: model.evaluate(data, verbose=0)  # noqa: E731
+        yield evaluate if cluster.is_chief else lambda: cluster.broadcast(1.0)
+        if cluster.is_chief:  # the other one ends
+            yield evaluate
+
     errors = []
-    for attempt in (
-        lambda: tfpes.distribute.Cluster(),
-        lambda: (
-            model.evaluate(data, verbose=0)
-            if cluster.is_chief
-            else model.fit(data, shuffle=False, verbose=0)
-        ),
-    ):
+    for attempt in attempts():
         try:
             attempt()
-        except (RuntimeError, tf.errors.InvalidArgumentError) as error:
+        except (RuntimeError, tf.errors.OpError) as error:
             errors.append(str(error))
-    return {
-        # Lengths are those of each process.
-        "gathered": np.concatenate(cluster.all_gather(np.arange(cluster.rank + 2))),
-        "broadcast": cluster.broadcast(np.array([1.5, cluster.rank])),
-        "errors": np.array(errors),
-    }
+    return errors
+
+
+def pair(folder):
+    """Do all that two processes are asked for."""
+    cluster = tfpes.distribute.Cluster()
+    found, model, data = find(cluster, folder)
+    # Lengths are those of each process.
+    found["gathered"] = np.concatenate(cluster.all_gather(np.arange(cluster.rank + 2)))
+    found["broadcast"] = cluster.broadcast(np.array([1.5, cluster.rank]))
+    train(cluster, folder)
+    found["errors"] = np.array(refusals(cluster, model, data))
+    np.savez(f"{folder}/{cluster.rank}.npz", **found)
+
+
+def only_train(folder):
+    """Train alone, or with others."""
+    train(tfpes.distribute.Cluster(), folder)
+
+
+def killed(folder):
+    """Train; the second process is killed after three epochs."""
+    cluster = tfpes.distribute.Cluster()
+
+    class Lines(tfpes.training.fit.EpochLines):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 3 and cluster.rank == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            super().on_epoch_begin(epoch, logs)
+
+    tfpes.training.fit.EpochLines = Lines
+    train(cluster, folder, "killed")
 
 
 if __name__ == "__main__":
-    start = time.monotonic()
-    cluster = tfpes.distribute.Cluster()
-    found = find(cluster)
-    np.savez(Path(sys.argv[1]) / f"{cluster.rank}.npz", **found)
-    print(cluster.rank, time.monotonic() - start)
+    os.environ.update(ENVIRONMENT)  # noqa: F821
+    globals()[TASK](FOLDER)  # noqa: F821

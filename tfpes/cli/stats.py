@@ -6,7 +6,7 @@ from typing import Annotated
 import numpy as np
 
 from tfpes.cli import options
-from tfpes.cli.options import of_output, of_statistics
+from tfpes.cli.options import of_data, of_output, of_statistics
 from tfpes.data import read_or_load
 from tfpes.diagnostics.statistics_pictures import plot_statistics
 from tfpes.files import listing, made_folder, new_file, write_json
@@ -29,6 +29,10 @@ def stats_command(
         bool,
         of_statistics("--robust", help="Pull outliers in to 2.5 standard deviations."),
     ] = False,
+    jobs: Annotated[
+        int,
+        of_data(min=1, help="Processes that read files of DATA, one file at a time."),
+    ] = 1,
     save: Annotated[
         str | None,
         of_output(help="File for the statistics (JSON), for 'tfpes train --stats'."),
@@ -54,8 +58,11 @@ def stats_command(
             stress_key=stress_key,
             virial_key=virial_key,
             weight_key=weight_key,
+            neighbours=False,
+            jobs=jobs,
         )
-        console.print(f"{structures}", highlight=False)
+        atoms = len(structures.positions)
+        console.print(f"{len(structures)} structures, {atoms} atoms", highlight=False)
         present = tuple(
             name
             for name in ("energy", "forces", "virial")

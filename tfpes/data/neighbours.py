@@ -30,7 +30,7 @@ def neighbour_list(
 
     Args:
         atoms: with any combination of periodic directions, of any size.
-        cutoff: Å.
+        cutoff: Å; 0 for no edges, and no search.
 
     Returns:
         Centre and neighbour of each edge (P, 2), sorted by centre; edge_shift (P, 3).
@@ -43,6 +43,8 @@ def neighbour_list(
     positions, cell, pbc = atoms.positions, atoms.cell.array, atoms.pbc
     if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
         raise ValueError("Positions and cell must be finite.")
+    if not cutoff:
+        return np.zeros((0, 2), np.uint64), np.zeros((0, 3), np.int32)
     periodic = pbc.tolist()
     volume, heights = 1.0, [0.0, 0.0, 0.0]
     if any(periodic):

@@ -11,6 +11,7 @@ import numpy as np
 from ase.io import iread
 from rich.progress import Progress
 
+from tfpes.data import frames
 from tfpes.data.embedded import EMBEDDED, embedded_path
 from tfpes.data.folder import columns, is_folder
 from tfpes.data.labels import (
@@ -19,10 +20,9 @@ from tfpes.data.labels import (
     choose,
     is_weighted,
     summary,
-    weight_of,
 )
-from tfpes.data.rows import LABELS, chosen_labels, join, pack, pack_geometry, row_of
-from tfpes.data.sources import Source, iterate
+from tfpes.data.rows import LABELS, chosen_labels, join, pack, pack_geometry
+from tfpes.data.sources import Source
 from tfpes.data.structures import Structures
 from tfpes.terminal import PlainConsole
 
@@ -40,6 +40,8 @@ def read(
     virial_key: str | None = "virial",
     weight_key: str | None = "config_weight",
     verbose: bool = True,
+    neighbours: bool = True,
+    jobs: int = 1,
 ) -> Structures:
     """Read structures, their labels and their neighbour lists.
 
@@ -62,6 +64,9 @@ def read(
             statistics, 1 where it has none; None for 1 everywhere.
         verbose: show a progress bar, and say which labels and how many isolated atoms
             were found.
+        neighbours: False for statistics alone: structures of several atoms are then
+            without edges, and distances are not checked.
+        jobs: number of processes that read files, one at a time each.
 
     Returns:
         The structures, in the order of the source.
@@ -101,9 +106,8 @@ def read(
         console=console, transient=True, disable=not (verbose and console.is_terminal),
     ) as progress:  # fmt: skip
         task = progress.add_task("Reading", total=None)
-        for place, atoms in iterate(source):
-            rows.append(row_of(atoms, place, cutoff, keys))
-            rows[-1]["weight"] = weight_of(atoms, weight_key, place)
+        for row in frames.rows(source, cutoff, keys, weight_key, neighbours, jobs):
+            rows.append(row)
             if len(rows) % _PACKED == 0:
                 packed.append(pack_geometry(rows[-_PACKED:]))
             progress.advance(task)
@@ -169,12 +173,18 @@ def load(name: str, cutoff: float = 5.0, *, verbose: bool = False) -> Structures
     """
     # ASE seeks back at every frame, for which LZMA starts at the beginning.
     with lzma.open(embedded_path(name), "rt") as file:
-        frames = iread(io.StringIO(file.read()), ":", format="extxyz")
-        return read(frames, cutoff, verbose=verbose)
+        found = iread(io.StringIO(file.read()), ":", format="extxyz")
+        return read(found, cutoff, verbose=verbose)
 
 
 def read_or_load(
-    source: Source, cutoff: float, *, verbose: bool = True, **keys: str | None
+    source: Source,
+    cutoff: float,
+    *,
+    verbose: bool = True,
+    neighbours: bool = True,
+    jobs: int = 1,
+    **keys: str | None,
 ) -> Structures:
     """Load the embedded data set of that name, open a folder, or :func:`read` files.
 
@@ -184,6 +194,8 @@ def read_or_load(
             data set goes before.
         cutoff: radius of the neighbour lists, Å.
         verbose: show a progress bar.
+        neighbours: as for :func:`read`.
+        jobs: as for :func:`read`.
         **keys: names of labels in files, as for :func:`read`.
 
     Raises:
@@ -207,7 +219,9 @@ def read_or_load(
     if isinstance(name, str) and name in EMBEDDED and not pathlib.Path(name).exists():
         _refuse_names(keys, name)
         return load(name, cutoff, verbose=verbose)
-    return read(source, cutoff, verbose=verbose, **keys)
+    return read(
+        source, cutoff, verbose=verbose, neighbours=neighbours, jobs=jobs, **keys
+    )
 
 
 def _refuse_names(keys: Mapping[str, str | None], name: Any) -> None:

@@ -21,7 +21,9 @@ _FROM_VOIGT = [0, 5, 4, 5, 1, 3, 4, 3, 2]
 """Where ASE's xx, yy, zz, yz, xz, xy are in the nine of a tensor."""
 
 
-def row_of(atoms: Atoms, place: str, cutoff: float, keys: Keys) -> dict[str, Any]:
+def row_of(
+    atoms: Atoms, place: str, cutoff: float, keys: Keys, neighbours: bool = True
+) -> dict[str, Any]:
     """Return columns of one structure, and what may be its labels."""
     numbers, count = atoms.numbers, len(atoms)
     if not count:
@@ -33,6 +35,8 @@ def row_of(atoms: Atoms, place: str, cutoff: float, keys: Keys) -> dict[str, Any
             "Atoms must be of an element, 1 <= Z <= 118. Received: "
             f"{place} with Z = {sorted(set(numbers.tolist()))}."
         )
+    # One atom is alone, or has neighbours: statistics tell the two apart.
+    cutoff = cutoff if neighbours or count == 1 else 0.0
     try:
         pairs, edge_shift = neighbour_list(atoms, cutoff)
     except ValueError as error:
