@@ -207,6 +207,7 @@ def refusals(cluster, model, data):
         yield lambda: model.fit(unequal, verbose=0, shuffle=False)
         evaluate = lambda: model.evaluate(data, verbose=0)  # noqa: E731
         yield evaluate if cluster.is_chief else lambda: cluster.broadcast(1.0)
+        cluster.patience = 5.0
         if cluster.is_chief:  # the other one ends
             yield evaluate
 

@@ -159,7 +159,7 @@ def test_refusals(two):
         "Call `cluster.adapt(norm, batches)`",
         "Received: [1 0 1 0] of them, at one time, in a step of `fit`",
         "Received: [0 1 0 1] of them, at one time, in a step of `fit`",
-        "no answer of another one, which has ended or has not come within 600 s",
+        "no answer of another one, which has ended or has not come within 5 s",
     )
     for found, number in zip(two, (6, 5), strict=True):
         for error, text in zip(found["errors"], texts[:number], strict=True):
