@@ -13,7 +13,7 @@ from tfpes.data.labels import Keys, weight_of
 from tfpes.data.rows import row_of
 from tfpes.data.sources import Source, iterate
 
-Row = dict[str, Any]
+_Row = dict[str, Any]
 
 
 def rows(
@@ -23,7 +23,7 @@ def rows(
     weight_key: str | None,
     neighbours: bool,
     jobs: int,
-) -> Iterator[Row]:
+) -> Iterator[_Row]:
     """Yield columns of each structure, and what may be its labels, in order.
 
     Args:
@@ -49,8 +49,8 @@ def rows(
 
 
 def _in_processes(
-    of: Callable[[Any], Iterator[Row]], paths: list[Any], jobs: int
-) -> Iterator[Row]:
+    of: Callable[[Any], Iterator[_Row]], paths: list[Any], jobs: int
+) -> Iterator[_Row]:
     methods = multiprocessing.get_all_start_methods()
     # This process may have threads, of TensorFlow, which do not live on in a copy.
     context: Any = multiprocessing.get_context(
@@ -63,13 +63,13 @@ def _in_processes(
             yield from found
 
 
-def _listed(of: Callable[[Any], Iterator[Row]], path: Any) -> list[Row]:
+def _listed(of: Callable[[Any], Iterator[_Row]], path: Any) -> list[_Row]:
     return list(of(path))
 
 
 def _rows(
     source: Source, cutoff: float, keys: Keys, weight_key: str | None, neighbours: bool
-) -> Iterator[Row]:
+) -> Iterator[_Row]:
     for place, atoms in iterate(source):
         row = row_of(atoms, place, cutoff, keys, neighbours)
         row["weight"] = weight_of(atoms, weight_key, place)

@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+from types import FrameType
 
 import keras
 
@@ -21,7 +22,7 @@ def refuse_alone() -> None:
     waiting for the first batch.
     """
     for frame in sys._current_frames().values():
-        caller = frame
+        caller: FrameType | None = frame
         while caller is not None:
             if caller.f_code is _ADAPT:
                 raise RuntimeError(
