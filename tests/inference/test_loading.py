@@ -186,8 +186,10 @@ def test_newer_format(trained, monkeypatch):
 
 
 def test_network_without_a_cutoff(trained):
-    model = Potential(keras.layers.Dense(1), trained.model.normalization)
-    with pytest.raises(ValueError, match=r"`network\.cutoff`.*Received: Dense"):
+    model = Potential(
+        keras.layers.Lambda(lambda x: x["positions"][:, 0]), trained.model.normalization
+    )
+    with pytest.raises(ValueError, match=r"`network\.cutoff`.*Received: Lambda"):
         load_potential(model)
 
 

@@ -452,5 +452,9 @@ def test_keras_2_is_refused(norm, batch, monkeypatch):
             TypeError, match=r"models of Keras 3\. Received: a call from"
         ):
             caller["call"](function, target, pred)
+    for metric in (tfpes.metrics.EnergyMAE(), tfpes.metrics.MaxForceError()):
+        assert metric.variables
+        with pytest.raises(TypeError, match=r"models of Keras 3\. Received"):
+            caller["call"](getattr, metric, "variables")  # `compile` of Keras 2
     with pytest.raises(TypeError, match="Build the model with `import keras`"):
         tf.function(lambda: caller["call"](loss, target, pred))()

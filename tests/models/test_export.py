@@ -158,6 +158,8 @@ def test_statistics_are_needed(tmp_path):
 
 
 def test_network_without_a_cutoff(pair, tmp_path):
-    model = Potential(keras.layers.Dense(1), pair[0].normalization)
-    with pytest.raises(ValueError, match=r"`network\.cutoff`.*Received: Dense"):
+    model = Potential(
+        keras.layers.Lambda(lambda x: x["positions"][:, 0]), pair[0].normalization
+    )
+    with pytest.raises(ValueError, match=r"`network\.cutoff`.*Received: Lambda"):
         model.export(tmp_path / "model")

@@ -343,7 +343,6 @@ def test_network_of_a_user(column, graph, ethanol, close):
     # Without autocast a network gets geometry as it is, in `build` as well.
     network = PairNetwork(column, dtype="float64", autocast=False)
     model = Potential(network, make_norm(), dtype="float64")
-    model.build()
     outputs = model(graph([ethanol], 20.0))
     scale = np.sqrt(np.linspace(0.5, 2.0, 119)[ethanol.numbers] + 0.01)
     energy, forces = 0.0, np.zeros((9, 3))
@@ -414,6 +413,40 @@ def test_network_that_does_not_see_positions(graph, ethanol):
     np.testing.assert_array_equal(outputs["forces"], np.zeros((9, 3)))
 
 
+class Local(keras.layers.Layer):
+    """Has no weights before it is called; as many numbers per atom as asked for."""
+
+    def __init__(self, columns=1):
+        super().__init__()
+        self.dense = keras.layers.Dense(columns)
+
+    def call(self, inputs):
+        return self.dense(tf.one_hot(inputs["atomic_numbers"], 119))
+
+
+def test_all_weights_are_there_from_the_start(tmp_path):
+    norm = make_norm()
+    models = [Potential(Local(), norm) for _ in range(2)]
+    models[0].save_weights(tmp_path / "a.weights.h5")
+    models[1].load_weights(tmp_path / "a.weights.h5")
+    for one, other in zip(*(m.get_weights() for m in models), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert models[0].network.dense.kernel.shape == (119, 1)
+
+
+@pytest.mark.parametrize(
+    ("network", "match"),
+    [
+        (keras.layers.Dense(1), r"takes a dict of positions, .*Received: Dense"),
+        (Local(columns=2), r"one number per atom.*Received: shape \(9, 2\) from Local"),
+    ],
+    ids=["dict", "columns"],
+)
+def test_network_of_something_else(network, match, graph, ethanol):
+    with pytest.raises(ValueError, match=match):
+        Potential(network, make_norm())(graph([ethanol], dtype="float32"))
+
+
 # -- configuration ------------------------------------------------------------------
 
 
@@ -422,7 +455,6 @@ def test_config(graph, ethanol):
     inputs = graph([ethanol])
     expected = model(inputs)
     copy = Potential.from_config(model.get_config())
-    copy.build()
     copy.set_weights(model.get_weights())
     outputs = copy(inputs)
     assert set(outputs) == {"energy", "forces", "virial"}
@@ -432,7 +464,6 @@ def test_config(graph, ethanol):
 
 def test_weights_hold_the_statistics():
     model = make_potential()
-    model.build()
     names = {weight.name for weight in model.weights}
     assert {"energy_mean", "energy_variance", "collective_variance"} <= names
     trainable = {weight.name for weight in model.trainable_weights}

@@ -131,7 +131,6 @@ def load_keras(path: pathlib.Path) -> Potential:
 def _from_keras(model: Potential) -> LoadedPotential:
     model.normalization.require_adapted()
     cutoff = network_cutoff(model)
-    model.build()
     return LoadedPotential(
         cutoff=cutoff,
         normalization=model.normalization,

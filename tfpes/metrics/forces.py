@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfpes.elements import SYMBOLS, atomic_number
 from tfpes.losses.standardized_loss import refuse_keras_2
-from tfpes.metrics.mean_metric import MeanMetric
+from tfpes.metrics.mean_metric import MeanMetric, Metric
 from tfpes.targets import Tensor, flat, labelled, row_weights, split_atom_target
 
 _COSINE_THRESHOLD = 1e-3
@@ -163,7 +163,7 @@ class ForceCosine(MeanMetric):
 
 
 @keras.saving.register_keras_serializable(package="tfpes")
-class MaxForceError(keras.metrics.Metric):
+class MaxForceError(Metric):
     """The largest norm of the error of the force on an atom, eV/Å.
 
     ::

@@ -9,7 +9,21 @@ from tfpes.losses.standardized_loss import refuse_keras_2
 from tfpes.targets import Tensor, flat, row_weights
 
 
-class MeanMetric(keras.metrics.Metric):
+class Metric(keras.metrics.Metric):
+    """A metric of Keras 3, which says so to models of Keras 2."""
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """The state; ``compile`` of Keras 2 asks for it first.
+
+        Raises:
+            TypeError: in a model of Keras 2.
+        """
+        refuse_keras_2()
+        return super().variables
+
+
+class MeanMetric(Metric):
     """The mean over all batches of what :meth:`values` returns, or its root.
 
     Sums and counts are float64, and divided once, at the end: the result does not

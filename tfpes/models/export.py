@@ -91,7 +91,6 @@ def export_potential(
             "`export` writes a new folder or replaces a SavedModel. Received: "
             f"{str(path)!r}, which is something else. Choose another path."
         )
-    potential.build()
     elements = np.flatnonzero(potential.normalization.seen.numpy())
     dtype = geometry_dtype(potential)
     described = {

@@ -44,6 +44,10 @@ class Potential(keras.Model):
     Returns:
         dict of ``energy`` (S,) float64 eV, ``forces`` (A, 3) eV/Å and, if asked for,
         ``virial`` (S, 3, 3) float64 eV.
+
+    Raises:
+        ValueError: for a network that cannot be called with such a dict, or that
+            returns something else than one number per atom.
     """
 
     def __init__(
@@ -66,22 +70,13 @@ class Potential(keras.Model):
             if reference_energies is None
             else by_atomic_number(reference_energies, "reference_energies")
         )
+        if not network.built:
+            _build(network, geometry_dtype(self))
+        # Nothing is left to build: files, summaries and optimizers find all weights.
+        self.built = True
 
     def build(self, input_shape: Any = None) -> None:
-        """Build the network by calling it on one atom with one edge to its image."""
-        if not self.network.built:
-            dtype = geometry_dtype(self)
-            self.network(
-                {
-                    "positions": tf.zeros((1, 3), dtype),
-                    "atomic_numbers": tf.ones((1,), tf.int32),
-                    "structure_index": tf.zeros((1,), tf.int32),
-                    "cell": 3.0 * tf.eye(3, dtype=dtype)[None],
-                    "edge_index": tf.zeros((2, 1), tf.int32),
-                    "edge_shift": tf.ones((1, 3), dtype),
-                }
-            )
-        self.built = True
+        """Do nothing: the network was built with the potential, for any shapes."""
 
     def call(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return energies, forces and, if asked for, virials."""
@@ -111,8 +106,14 @@ class Potential(keras.Model):
                 tape.watch(strain)
                 changed = _deform(inputs, strain)
             local = self.network({**inputs, **changed})
-            if local.shape.rank == 2:
+            if local.shape.rank == 2 and local.shape[1] == 1:
                 local = local[:, 0]
+            if local.shape.rank != 1:
+                raise ValueError(
+                    "A network returns one number per atom, (A,) or (A, 1). Received: "
+                    f"shape {tuple(local.shape)} from {type(self.network).__name__}. "
+                    "Let its last layer have one output."
+                )
             # Structures are disjoint: the gradient of the sum is that of each.
             total = tf.reduce_sum(tf.cast(local, dtype) * tf.cast(atomic_scale, dtype))
         sources = (positions, strain) if compute_virial else (positions,)
@@ -160,8 +161,6 @@ class Potential(keras.Model):
 
         Keras traces a step again if variables are made in it: they are made here.
         """
-        if not self.built:
-            self.build()
         if self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
         self._make_loss_trackers()
@@ -176,8 +175,11 @@ class Potential(keras.Model):
         """Let Keras make its means of losses, by a loss of a single padding row."""
         losses = self.loss if isinstance(self.loss, dict) else {}
         made = self.train_function is not None or self.test_function is not None
+        outputs = {"energy", "forces"} | ({"virial"} if self.compute_virial else set())
         if made or not all(hasattr(x, "normalization") for x in losses.values()):
             return  # losses of somebody else may not know padding
+        if losses.keys() != outputs:
+            return  # Keras makes means for outputs as it finds them
         counts = composition([0], [0], 1)
         rows = {"energy": tf.zeros((1,)), "virial": tf.zeros((1, 3, 3))}
         targets = {key: structure_target(row, counts) for key, row in rows.items()}
@@ -208,7 +210,7 @@ class Potential(keras.Model):
             if isinstance(getattr(part, "normalization", None), PESNormalization):
                 part.normalization = self.normalization
         self.compile(**config)
-        if self.built and self.optimizer is not None:
+        if self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
 
     def get_config(self) -> dict[str, Any]:
@@ -229,6 +231,26 @@ class Potential(keras.Model):
         for part in ("network", "normalization"):
             config[part] = keras.saving.deserialize_keras_object(config[part])
         return cls(**config)
+
+
+def _build(network: keras.layers.Layer, dtype: str) -> None:
+    """Build a network by calling it on one atom with one edge to its image."""
+    inputs = {
+        "positions": tf.zeros((1, 3), dtype),
+        "atomic_numbers": tf.ones((1,), tf.int32),
+        "structure_index": tf.zeros((1,), tf.int32),
+        "cell": 3.0 * tf.eye(3, dtype=dtype)[None],
+        "edge_index": tf.zeros((2, 1), tf.int32),
+        "edge_shift": tf.ones((1, 3), dtype),
+    }
+    try:
+        network(inputs)
+    except Exception as error:
+        raise ValueError(
+            f"A network takes a dict of {', '.join(inputs)}. Received: "
+            f"{type(network).__name__}, which fails when it is called on one atom: "
+            f"{error}"
+        ) from error
 
 
 def _deform(inputs: dict[str, Tensor], strain: Tensor) -> dict[str, Tensor]:

@@ -189,8 +189,9 @@ class Saved:
         """Return the model, built but not compiled."""
         try:
             model = keras.saving.deserialize_keras_object(self.state["model"])
-            model.build()
         except Exception as error:
             # Unknown classes and options each fail in their own way.
             raise self.damaged(error) from error
+        if not isinstance(model, keras.Model):
+            raise self.damaged("no model")
         return model
