@@ -240,3 +240,50 @@ def test_numbers_that_are_not_finite(trained, crystal):
 def test_bad_skin(trained, skin):
     with pytest.raises(ValueError, match="`skin` must be a number of Å"):
         Calculator(trained.model, skin=skin)
+
+
+class Springs(keras.Model):
+    """Σ r_ij²/4 over the edges; outputs as a user's model may have them."""
+
+    def __init__(self, *keys):
+        super().__init__()
+        self.keys = keys
+
+    def call(self, inputs):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs["positions"])
+            squares = tf.reduce_sum(edge_vectors(inputs) ** 2, axis=1)
+            local = tf.gather(inputs["structure_index"], inputs["edge_index"][0])
+            rows = tf.shape(inputs["cell"])[0]
+            energy = tf.math.unsorted_segment_sum(squares / 4, local, rows)
+        outputs = {
+            "energy": energy[:, None],
+            "forces": -tape.gradient(energy, inputs["positions"]),
+        }
+        return {key: outputs[key] for key in self.keys}
+
+
+def test_any_keras_model():
+    calculator = Calculator(Springs("energy", "forces"), cutoff=2.5)
+    assert calculator.elements == ()
+    dimer = Atoms("HO", [[0, 0, 0], [2.0, 0, 0]], cell=[9, 9, 9], pbc=True)
+    dimer.calc = calculator
+    assert dimer.get_potential_energy() == pytest.approx(2.0)  # two edges of 2 Å
+    np.testing.assert_allclose(dimer.get_forces()[:, 0], [2.0, -2.0], rtol=1e-6)
+    with pytest.raises(PropertyNotImplementedError):
+        dimer.get_stress()
+    (found,) = calculator.predict([dimer])
+    assert found["energy"] == pytest.approx(2.0)
+    assert "stress" not in found
+
+
+def test_keras_models_that_cannot_be(trained):
+    with pytest.raises(ValueError, match=r"Received: a Springs and `cutoff=None`\. P"):
+        Calculator(Springs("energy"))
+    with pytest.raises(ValueError, match=r"`cutoff=9`\. Leave it out"):
+        Calculator(trained.model, cutoff=9.0)
+    hydrogen = Atoms("H", calculator=Calculator(Springs("energy"), cutoff=2.5))
+    with pytest.raises(
+        ValueError, match=r"Received: \['energy'\]\. Return the missing"
+    ):
+        hydrogen.get_potential_energy()

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+import keras
 import numpy as np
 import tensorflow as tf
 from ase import Atoms
@@ -19,9 +20,8 @@ from tfpes.data.pipeline import pad, padding_values
 from tfpes.data.verlet_list import VerletList
 from tfpes.elements import NUMBER_OF_COLUMNS
 from tfpes.inference.loading import load_potential
-from tfpes.inference.predictions import predict
+from tfpes.inference.predictions import arrays, predict
 from tfpes.inference.requirements import require_elements
-from tfpes.models import Potential
 from tfpes.models.export import LENGTHS, input_signature
 
 
@@ -34,16 +34,20 @@ class Calculator(ASECalculator):
 
     Args:
         potential: a ``.keras`` file, a SavedModel, the folder of a run of
-            ``tfpes train``, or a :class:`tfpes.models.Potential`.
+            ``tfpes train``, a :class:`tfpes.models.Potential`, or any other Keras model
+            from the inputs of a batch to ``energy`` and ``forces`` (and ``virial``,
+            without which there is no stress).
+        cutoff: radius of the neighbour lists, Å, for a Keras model that does not tell.
         skin: by how much the neighbour list exceeds the cutoff, Å.
 
     Attributes:
         cutoff: of the potential, Å.
-        elements: symbols of the elements that it was trained on.
+        elements: symbols of the elements that it was trained on; none if unknown.
 
     Raises:
         FileNotFoundError: if there is no model.
-        ValueError: if it is damaged, not one of tfpes, or of a newer format.
+        ValueError: if it is damaged, not one of tfpes, or of a newer format; for a
+            Keras model without a cutoff.
 
     Calculating raises a ValueError for elements that the model was not trained on,
     positions that are not finite, and atoms on top of each other; and a
@@ -64,11 +68,15 @@ class Calculator(ASECalculator):
     ]
 
     def __init__(
-        self, potential: str | os.PathLike[str] | Potential, *, skin: float = 0.5
+        self,
+        potential: str | os.PathLike[str] | keras.Model,
+        *,
+        cutoff: float | None = None,
+        skin: float = 0.5,
     ) -> None:
         """Load the model."""
         super().__init__()
-        self.potential = load_potential(potential)
+        self.potential = load_potential(potential, cutoff)
         self.cutoff = self.potential.cutoff
         self.elements = self.potential.elements
         self._neighbours = VerletList(self.cutoff, skin)
@@ -76,7 +84,9 @@ class Calculator(ASECalculator):
         # XLA compiles for each size, which pays from the second time on.
         signature = [input_signature(self.potential.dtype)]
         self._run = tf.function(
-            self.potential, jit_compile=True, input_signature=signature
+            self.potential,
+            jit_compile=self.potential.jit_compile,
+            input_signature=signature,
         )
         self._run_once = tf.function(self.potential, input_signature=signature)
         self._sizes: set[tuple[int, int]] = set()
@@ -95,16 +105,16 @@ class Calculator(ASECalculator):
         size = (len(inputs["positions"]), len(inputs["edge_shift"]))
         run = self._run if size in self._sizes else self._run_once
         self._sizes.add(size)
-        outputs = {name: value.numpy() for name, value in run(inputs).items()}
-        energy, virial = float(outputs["energy"][0]), outputs["virial"][0]
-        forces = outputs["forces"][: len(self.atoms)].astype(np.float64)
+        outputs = _outputs(run(inputs), len(inputs["cell"]), size[0])
+        energy, virial = float(outputs["energy"][0]), outputs["virial"]
+        forces = outputs["forces"][: len(self.atoms)]
         if not (np.isfinite(energy) and np.isfinite(forces).all()):
             raise FloatingPointError(
                 "Energies and forces must be finite. Received: others, for a structure "
                 f"of {len(self.atoms)} atoms. It is far from what the potential was "
                 "trained on, or the training failed."
             )
-        self.results = _results(self.atoms, energy, forces, virial)
+        self.results = _results(self.atoms, energy, forces, virial[0])
 
     def predict(
         self, images: Iterable[Atoms], batch_size: int = 16, *, verbose: bool = False
@@ -140,10 +150,11 @@ class Calculator(ASECalculator):
             batch_size,
             verbose,
         )
+        found = _complete(vars(predictions), len(images))
         columns = (
-            predictions.energy.tolist(),
-            np.split(predictions.forces, structures.atom_offsets[1:-1]),
-            predictions.virial,
+            found["energy"].tolist(),
+            np.split(found["forces"], structures.atom_offsets[1:-1]),
+            found["virial"],
         )
         return list(map(_results, images, *columns))
 
@@ -188,12 +199,31 @@ class Calculator(ASECalculator):
         return self._room[kind]
 
 
+def _outputs(outputs: Any, num_structures: int, num_atoms: int) -> dict[str, Any]:
+    keys = ("energy", "forces", "virial")
+    found = arrays(outputs, num_structures, num_atoms, keys)
+    return _complete(found, num_structures)
+
+
+def _complete(found: dict[str, Any], num_structures: int) -> dict[str, Any]:
+    """Return outputs of a model, with None for virials that it does not have."""
+    names = [name for name, value in found.items() if value is not None]
+    if not {"energy", "forces"} <= set(names):
+        raise ValueError(
+            "A calculator needs a model with the outputs 'energy' and 'forces'. "
+            f"Received: {names}. Return the missing one, or wrap the network: "
+            "`tfpes.models.Potential(network, normalization)`."
+        )
+    virial = found.get("virial")
+    return {**found, "virial": [None] * num_structures if virial is None else virial}
+
+
 def _results(
-    atoms: Atoms, energy: float, forces: NDArray, virial: NDArray
+    atoms: Atoms, energy: float, forces: NDArray, virial: NDArray | None
 ) -> dict[str, Any]:
     """Return results as ASE wants them; a stress needs a volume."""
     results = {"energy": energy, "free_energy": energy, "forces": forces}
-    if has_volume(atoms):
+    if virial is not None and has_volume(atoms):
         stress = -virial / atoms.get_volume()
         results["stress"] = full_3x3_to_voigt_6_stress(stress)
     return results

@@ -30,9 +30,10 @@ class LoadedPotential:
 
     Attributes:
         cutoff: radius of the neighbour lists, Å.
-        normalization: with the statistics of the training data.
+        normalization: with the statistics of the training data, None if unknown.
         dtype: of positions, cells and forces, ``"float32"`` or ``"float64"``.
         function: from inputs to outputs.
+        jit_compile: whether XLA may compile it.
 
     Call arguments:
         inputs: dict as for :class:`tfpes.models.Potential`.
@@ -43,13 +44,16 @@ class LoadedPotential:
     """
 
     cutoff: float
-    normalization: PESNormalization
+    normalization: PESNormalization | None
     dtype: str
     function: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+    jit_compile: bool = True
 
     @property
     def elements(self) -> tuple[str, ...]:
-        """Symbols of the elements that it was trained on."""
+        """Symbols of the elements that it was trained on; none if unknown."""
+        if self.normalization is None:
+            return ()
         seen = np.flatnonzero(self.normalization.seen.numpy())
         return tuple(SYMBOLS[number] for number in seen)
 
@@ -63,13 +67,17 @@ class LoadedPotential:
         return {**inputs, **lengths}
 
 
-def load_potential(source: str | os.PathLike[str] | Potential) -> LoadedPotential:
+def load_potential(
+    source: str | os.PathLike[str] | keras.Model, cutoff: float | None = None
+) -> LoadedPotential:
     """Load a potential from any of its forms.
 
     Args:
         source: a ``.keras`` file, a SavedModel that ``Potential.export`` wrote, the
             folder of a run of ``tfpes train`` (its ``model.keras`` is taken, else its
-            ``saved_model``), or a :class:`tfpes.models.Potential` in memory.
+            ``saved_model``), a :class:`tfpes.models.Potential` in memory, or any
+            other Keras model from such inputs to ``energy`` and ``forces``.
+        cutoff: radius of the neighbour lists, Å, for a Keras model that does not tell.
 
     Returns:
         The potential. No Python code in a file is executed; a SavedModel, as any
@@ -77,15 +85,28 @@ def load_potential(source: str | os.PathLike[str] | Potential) -> LoadedPotentia
 
     Raises:
         FileNotFoundError: if there is no model.
-        ValueError: if it is damaged, no potential of tfpes, or of a newer format.
+        ValueError: if it is damaged, no potential of tfpes, or of a newer format; for
+            a Keras model without a cutoff, or a cutoff that is not the potential's.
     """
+    if isinstance(source, keras.Model) and not isinstance(source, Potential):
+        return _from_any(source, cutoff)
+    potential = _load(source)
+    if cutoff is not None and not np.isclose(cutoff, potential.cutoff):
+        raise ValueError(
+            "A potential tells the radius of its neighbour lists, "
+            f"{potential.cutoff:g} Å. Received: `cutoff={cutoff:g}`. Leave it out."
+        )
+    return potential
+
+
+def _load(source: str | os.PathLike[str] | Potential) -> LoadedPotential:
     if isinstance(source, Potential):
         return _from_keras(source)
     path = pathlib.Path(source)
     if path.is_file():
         return _from_keras(load_keras(path))
     if (path / "model.keras").is_file():
-        return load_potential(path / "model.keras")
+        return _load(path / "model.keras")
     for folder in (path, path / "saved_model"):
         if (folder / "saved_model.pb").is_file():
             return _load_saved_model(folder)
@@ -136,6 +157,25 @@ def _from_keras(model: Potential) -> LoadedPotential:
         normalization=model.normalization,
         dtype=geometry_dtype(model),
         function=lambda inputs: model.evaluate_inputs(inputs, compute_virial=True),
+    )
+
+
+def _from_any(model: keras.Model, cutoff: float | None) -> LoadedPotential:
+    cutoff = getattr(model, "cutoff", None) if cutoff is None else cutoff
+    if cutoff is None or not cutoff > 0:
+        raise ValueError(
+            "A Keras model is evaluated with neighbour lists of a radius, `cutoff` "
+            f"(Å). Received: a {type(model).__name__} and `cutoff={cutoff}`. Pass it, "
+            "or set `model.cutoff`."
+        )
+    normalization = getattr(model, "normalization", None)
+    known = isinstance(normalization, PESNormalization)
+    return LoadedPotential(
+        cutoff=float(cutoff),
+        normalization=normalization if known else None,
+        dtype=geometry_dtype(model),
+        function=model,
+        jit_compile=bool(model.jit_compile),
     )
 
 

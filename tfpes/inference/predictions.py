@@ -91,9 +91,9 @@ def predict(
 def runner(model: Model) -> Model:
     """Return a function from inputs to outputs, compiled if the model is one."""
     # XLA compiles once for each shape; of other models the shapes are unknown.
-    if isinstance(model, Potential | LoadedPotential):
+    if isinstance(model, Potential):
         return tf.function(model, jit_compile=True)
-    if isinstance(model, keras.Model):
+    if isinstance(model, keras.Model | LoadedPotential):
         return tf.function(model, jit_compile=bool(model.jit_compile))
     return model
 
