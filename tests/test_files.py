@@ -3,8 +3,11 @@ import json
 import os
 import pathlib
 
+import keras
+import matplotlib.pyplot as plt
 import pytest
 
+from tfpes.callbacks.best_model import save_model
 from tfpes.files import (
     create,
     listing,
@@ -14,6 +17,7 @@ from tfpes.files import (
     replacing_folder,
     write_json,
 )
+from tfpes.plotting import save_figure
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path):
@@ -159,6 +163,36 @@ def test_links_are_not_followed(victim, tmp_path, link):
         file.write("1")
     assert (folder / "log.csv").read_text() == "1"
     assert not any(path.is_symlink() for path in folder.iterdir())
+
+
+def _figure(path):
+    save_figure(plt.figure(), path)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("metrics.json", lambda path: write_json(path, {})),
+        ("parity.png", _figure),
+        (
+            "model.keras",
+            lambda path: save_model(
+                keras.Sequential([keras.Input((1,)), keras.layers.ReLU()]), path
+            ),
+        ),
+    ],
+)
+def test_no_file_of_a_run_is_written_through_a_link(victim, tmp_path, name, write):
+    """A new file is made beside the old one: its name cannot point elsewhere."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    path = folder / name
+    for link in (path, path.with_name(f".{path.stem}.unfinished{path.suffix}")):
+        os.symlink(victim, link)
+    write(path)
+    assert [p.name for p in folder.iterdir()] == [name]
+    assert path.is_file()
+    assert not path.is_symlink()
 
 
 def test_a_full_disk_names_the_file(tmp_path):

@@ -43,4 +43,5 @@ def device_name() -> str:
     for device in tf.config.list_physical_devices("GPU"):
         return tf.config.experimental.get_device_details(device)["device_name"]
     available = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
-    return f"CPU ({len(available(0))} cores)"
+    cores = len(available(0))
+    return f"CPU ({cores} core{'s' * (cores != 1)})"
