@@ -1,5 +1,7 @@
 """Steps per execution, the device, and its memory."""
 
+import types
+
 import keras
 import pytest
 import tensorflow as tf
