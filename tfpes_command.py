@@ -26,6 +26,8 @@ SUMMARIES = {
     "config_type.",
     "diagnose": "Write a page on a data set: statistics, loss weights, outliers and "
     "advice.",
+    "convert": "Write files of structures as a folder for data sets larger than "
+    "memory.",
 }
 """The commands, in the order of the help."""
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import typer
 
+from tfpes.cli.convert import convert_command
 from tfpes.cli.diagnose import diagnose_command
 from tfpes.cli.evaluate import evaluate_command
 from tfpes.cli.md import md_command
@@ -15,6 +16,7 @@ from tfpes.cli.train import train_command
 __all__ = [
     "Command",
     "app",
+    "convert_command",
     "diagnose_command",
     "evaluate_command",
     "md_command",
@@ -32,6 +34,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "md": md_command,
     "evaluate": evaluate_command,
     "diagnose": diagnose_command,
+    "convert": convert_command,
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name, cls=Command)(_command)

@@ -8,7 +8,7 @@ import typer
 from ase.io import iread
 
 from tfpes.cli import options
-from tfpes.cli.options import of_output
+from tfpes.cli.options import of_output, sample
 from tfpes.data import Structures, read_or_load
 from tfpes.diagnostics import diagnose, to_html
 from tfpes.files import new_file, replacing
@@ -74,6 +74,7 @@ def diagnose_command(
         virial_key=virial_key,
     )
     console.print(f"{structures}", highlight=False)
+    structures = sample(structures, 5000, console)
     known = None if model is None else trained_on(model, structures)
     if known is not None and known.any():
         console.print(TRAINED_ON.format(known.sum()))

@@ -19,8 +19,8 @@ def evaluate_command(
     data: Annotated[
         list[str],
         typer.Argument(
-            help="Files of structures that ASE reads, or an embedded data set: "
-            "'molecules' or 'alloys'."
+            help="Files of structures that ASE reads, a folder by 'tfpes convert', or "
+            "an embedded data set: 'molecules' or 'alloys'."
         ),
     ],
     energy_key: options.EnergyKey = "energy",

@@ -3,11 +3,14 @@
 import functools
 from typing import Annotated, Any
 
+import numpy as np
 import tensorflow as tf
 import typer
+from rich.console import Console
 from rich.text import Text
 from typer.core import TyperCommand
 
+from tfpes.data import Structures
 from tfpes.statistics.fit import options as fit_options
 from tfpes.terminal import PlainConsole, printable
 
@@ -26,8 +29,8 @@ Model = Annotated[
 Data = Annotated[
     list[str] | None,
     typer.Argument(
-        help="Files of structures that ASE reads, or an embedded data set: "
-        "'molecules' (default) or 'alloys'."
+        help="Files of structures that ASE reads, a folder by 'tfpes convert', or an "
+        "embedded data set: 'molecules' (default) or 'alloys'."
     ),
 ]
 DEFAULT_DATA = ["molecules"]
@@ -60,6 +63,17 @@ Output = Annotated[
 ]
 Overwrite = Annotated[bool, of_output("--overwrite", help="Replace results.")]
 Traceback = Annotated[bool, of_output("--traceback", help="Show where an error arose.")]
+
+
+def sample(structures: Structures, most: int, console: Console) -> Structures:
+    """Return structures in memory: those of a folder, or so many of them at random."""
+    if not structures.is_mapped:
+        return structures
+    picked = np.arange(len(structures))
+    if len(picked) > most:
+        console.print(f"A sample of {most} of the {len(picked)} structures:")
+        picked = np.sort(np.random.default_rng(0).permutation(picked)[:most])
+    return structures.take(picked).with_edges()
 
 
 class Command(TyperCommand):

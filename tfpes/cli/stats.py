@@ -3,17 +3,16 @@
 import pathlib
 from typing import Annotated
 
-import numpy as np
-
 from tfpes.cli import options
-from tfpes.cli.options import of_data, of_output, of_statistics
+from tfpes.cli.options import of_data, of_output, of_statistics, sample
 from tfpes.data import read_or_load
+from tfpes.data.packed import labelled
 from tfpes.diagnostics.statistics_pictures import plot_statistics
 from tfpes.files import listing, made_folder, new_file, write_json
-from tfpes.layers import PESNormalization
 from tfpes.terminal import PlainConsole
 from tfpes.training.options import require_positive
 from tfpes.training.potential import print_report
+from tfpes.training.statistics import adapt
 
 
 def stats_command(
@@ -49,7 +48,6 @@ def stats_command(
     with made_folder(
         output, overwrite, f"{pathlib.Path(data[0]).stem}-stats"
     ) as folder:
-        normalization = PESNormalization(size_law=size_law, robust=robust)
         structures = read_or_load(
             data,
             cutoff,
@@ -61,19 +59,14 @@ def stats_command(
             neighbours=False,
             jobs=jobs,
         )
-        atoms = len(structures.positions)
+        atoms = structures.atom_offsets[-1]
         console.print(f"{len(structures)} structures, {atoms} atoms", highlight=False)
-        present = tuple(
-            name
-            for name in ("energy", "forces", "virial")
-            if not np.isnan(getattr(structures, name)).all()
-        )
-        normalization.adapt(
-            structures.batches(64, labels=present, isolated_atoms="include")
+        normalization = adapt(
+            structures, labelled(structures), size_law=size_law, robust=robust
         )
         print_report(normalization, console)
 
-        plot_statistics(folder, structures, normalization)
+        plot_statistics(folder, sample(structures, 20_000, console), normalization)
         write_json(folder / "report.json", normalization.report.as_dict())
         console.print(f"\n{listing(folder)}", highlight=False)
         if file is not None:

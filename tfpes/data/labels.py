@@ -93,7 +93,12 @@ def candidates(atoms: Atoms, keys: Keys, place: str) -> tuple[_Labels, set[str]]
     return labels, set(values) - {"numbers", "positions"}
 
 
-def choose(labels: Sequence[_Labels], keys: Keys, found: Iterable[str]) -> Keys:
+def choose(
+    labels: Sequence[_Labels],
+    keys: Keys,
+    found: Iterable[str],
+    more_to_come: bool = False,
+) -> Keys:
     """Return the names under which the labels are, None for kinds without any.
 
     Args:
@@ -101,6 +106,7 @@ def choose(labels: Sequence[_Labels], keys: Keys, found: Iterable[str]) -> Keys:
         keys: as given; a kind's own name stands for all usual ones, if no structure
             has just that.
         found: all names in the structures, for messages.
+        more_to_come: whether later structures may have a name that is missing.
 
     Raises:
         ValueError: for a name that no structure has, and several that could be meant.
@@ -117,7 +123,7 @@ def choose(labels: Sequence[_Labels], keys: Keys, found: Iterable[str]) -> Keys:
                 f"{flag} must name the label where several could be meant. Received: "
                 f"structures with {', '.join(names)}. Name one."
             )
-        if not names and key != kind:
+        if not names and key != kind and not more_to_come:
             known = ", ".join(sorted(found)) or "none"
             raise ValueError(
                 f"{flag} must be a name that a structure has. Received: {key!r}, under "

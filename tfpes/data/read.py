@@ -5,7 +5,7 @@ import lzma
 import math
 import pathlib
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from ase.io import iread
@@ -21,7 +21,14 @@ from tfpes.data.labels import (
     is_weighted,
     summary,
 )
-from tfpes.data.rows import LABELS, chosen_labels, join, pack, pack_geometry
+from tfpes.data.rows import (
+    LABELS,
+    chosen_labels,
+    join,
+    pack,
+    pack_geometry,
+    refuse_unlabelled,
+)
 from tfpes.data.sources import Source
 from tfpes.data.structures import Structures
 from tfpes.terminal import PlainConsole
@@ -121,7 +128,8 @@ def read(
     for row in rows:
         row.update(chosen_labels(row, chosen))
     if energy_key is not None and not any(np.isfinite(row["energy"]) for row in rows):
-        _refuse_unlabelled(rows, energy_key)
+        names = set().union(*(row["names"] for row in rows))
+        refuse_unlabelled(len(rows), names, energy_key)
     weighted = is_weighted((row["names"] for row in rows), weight_key)
     packed[0] |= pack(rows, LABELS)
     structures = join(packed, cutoff)
@@ -231,20 +239,3 @@ def _refuse_names(keys: Mapping[str, str | None], name: Any) -> None:
                 "The labels of a folder or an embedded data set have names of their "
                 f"own. Received: `{key}` {label!r} for {str(name)!r}. Leave it out."
             )
-
-
-def _refuse_unlabelled(rows: list[dict[str, Any]], energy_key: str) -> NoReturn:
-    found = set().union(*(row["names"] for row in rows))
-    if energy_key in found:
-        raise ValueError(
-            "At least one structure needs an energy that is a number. Received: "
-            f"{len(rows)} structures whose {energy_key!r} is NaN or missing. Correct "
-            "the labels, or name others with `energy_key` (`--energy-key`)."
-        )
-    known = ", ".join(sorted(found)) or "none"
-    raise ValueError(
-        f"At least one structure needs an energy under the name {energy_key!r}. "
-        f"Received: {len(rows)} structures without one; names found: {known}. "
-        "Name the right one with `energy_key` (`--energy-key`), or read "
-        "unlabelled structures with `energy_key=None`."
-    )

@@ -1,7 +1,7 @@
 """Columns of one structure, and of many."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from ase import Atoms
@@ -130,3 +130,20 @@ def join(parts: list[dict[str, Any]], cutoff: float) -> Structures:
             joined[name] = offsets(joined[name])
     joined["edge_index"] = joined["edge_index"].T
     return Structures(**joined, cutoff=float(cutoff))
+
+
+def refuse_unlabelled(count: int, found: set[str], energy_key: str) -> NoReturn:
+    """Raise a ValueError for structures without energies."""
+    if energy_key in found:
+        raise ValueError(
+            "At least one structure needs an energy that is a number. Received: "
+            f"{count} structures whose {energy_key!r} is NaN or missing. Correct "
+            "the labels, or name others with `energy_key` (`--energy-key`)."
+        )
+    known = ", ".join(sorted(found)) or "none"
+    raise ValueError(
+        f"At least one structure needs an energy under the name {energy_key!r}. "
+        f"Received: {count} structures without one; names found: {known}. "
+        "Name the right one with `energy_key` (`--energy-key`), or read "
+        "unlabelled structures with `energy_key=None`."
+    )

@@ -2,12 +2,14 @@
 
 import collections
 import difflib
+import importlib.util
 import itertools
 import pathlib
 import re
 from collections.abc import Iterable, Iterator
 
 from ase import Atoms
+from ase.db import connect
 from ase.io import iread
 from ase.io.formats import UnknownFileTypeError, filetype, open_with_compression
 
@@ -58,10 +60,7 @@ def _iterate_file(path: pathlib.Path) -> Iterator[tuple[str, Atoms]]:
         )
     number = 0
     try:
-        kind = filetype(str(path))
-        if kind == "extxyz":
-            _check_frames(path)
-        for atoms in iread(str(path), ":", format=kind):
+        for atoms in _frames(path):
             yield f"structure {number} of {path}", atoms
             number += 1
     except UnknownFileTypeError:
@@ -77,6 +76,24 @@ def _iterate_file(path: pathlib.Path) -> Iterator[tuple[str, Atoms]]:
             f"ASE must be able to read a file. Received: {str(path)!r}, which "
             f"fails after {number} structures: {type(error).__name__}: {error}."
         ) from error
+
+
+def _frames(path: pathlib.Path) -> Iterator[Atoms]:
+    if path.suffix == ".aselmdb":
+        if importlib.util.find_spec("ase_db_backends") is None:
+            raise _FrameError(
+                "Files *.aselmdb are read by the package ase-db-backends. Received: "
+                f"'{path}' without it. Install it: pip install 'tfpes[lmdb]'."
+            )
+        # Many may read at once.
+        database = connect(path, use_lock_file=False, readonly=True)
+        for row in database.select():
+            yield row.toatoms()
+        return
+    kind = filetype(str(path))
+    if kind == "extxyz":
+        _check_frames(path)
+    yield from iread(str(path), ":", format=kind)
 
 
 class _FrameError(Exception):

@@ -1,7 +1,6 @@
 """The potential that a run trains: network, statistics, losses."""
 
 import dataclasses
-import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +30,7 @@ from tfpes.metrics import (
 from tfpes.models import PaiNN, Potential, SchNet
 from tfpes.targets import Tensor, structure_target
 from tfpes.training.options import Options, ends
+from tfpes.training.statistics import adapt
 
 
 def _make_network(options: Options) -> Any:
@@ -66,12 +66,10 @@ def new_potential(
         atoms: energies of isolated atoms by symbol, eV.
     """
     if options.stats is None:
-        normalization = PESNormalization(size_law=options.size_law)
-        batches = structures.batches(64, labels=options.labels)
         alone = _isolated(atoms or {})
-        # The bar knows where it ends.
-        steps = len(batches) + len(alone)
-        normalization.adapt(itertools.chain(batches, alone), steps=steps)
+        normalization = adapt(
+            structures, options.labels, alone, size_law=options.size_law
+        )
     else:
         normalization = PESNormalization.from_json(options.stats)
         _check_statistics(options, normalization, structures)

@@ -1,0 +1,150 @@
+"""``tfpes convert``: from files to a folder that all commands take."""
+
+import json
+
+import ase.io
+import numpy as np
+import pytest
+from ase.db import connect
+
+import tfpes
+from tfpes.data.folder import COLUMNS
+from tfpes.layers import PESNormalization
+
+CUTOFF = 4.0
+
+
+@pytest.fixture(scope="module")
+def files(crystals, tmp_path_factory):
+    """Return two files of crystals, the second one a real `.aselmdb`, if it can be."""
+    room = tmp_path_factory.mktemp("files")
+    ase.io.write(room / "one.xyz", crystals[:5])
+    second = room / "two.xyz"
+    try:
+        import ase_db_backends  # noqa: F401
+
+        second = room / "two.aselmdb"
+        with connect(second) as database:
+            for atoms in crystals[5:]:
+                database.write(atoms)
+    except ImportError:
+        ase.io.write(second, crystals[5:])
+    return room / "one.xyz", second
+
+
+@pytest.fixture(scope="module")
+def folder(run, files, tmp_path_factory):
+    path = tmp_path_factory.mktemp("folder") / "set"
+    run("convert", *files, "-o", path, "--cutoff", CUTOFF)
+    return path
+
+
+def test_aselmdb(crystals, tmp_path):
+    pytest.importorskip("ase_db_backends")
+    with connect(tmp_path / "data.aselmdb") as database:
+        for atoms in crystals:
+            database.write(atoms)
+    found = tfpes.data.read(tmp_path / "data.aselmdb", CUTOFF, verbose=False)
+    expected = tfpes.data.read(crystals, CUTOFF, verbose=False)
+    for name in COLUMNS:
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+def test_aselmdb_needs_a_package(tmp_path, monkeypatch):
+    (tmp_path / "data.aselmdb").write_bytes(b"anything")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install 'tfpes\[lmdb\]'"):
+        tfpes.data.read(tmp_path / "data.aselmdb", CUTOFF)
+
+
+def test_folder_is_what_is_read(folder, files, crystals):
+    opened = tfpes.data.open(folder)
+    read = tfpes.data.read(files, CUTOFF, verbose=False)
+    assert repr(opened) == repr(read)
+    for name in ("positions", "energy", "forces", "virial", "atom_offsets", "cell"):
+        np.testing.assert_array_equal(getattr(opened, name), getattr(read, name))
+    assert not opened.has_edges
+    assert [path.name for path in folder.parent.iterdir()] == ["set"]
+
+
+def test_statistics_are_those_of_the_files(run, folder, files, tmp_path):
+    """Gathered when converting, by file."""
+    options = ["--cutoff", CUTOFF, "--size-law", "independent", "--save"]
+    run("stats", folder, *options, tmp_path / "a.json", "-o", tmp_path / "a")
+    run("stats", *files, *options, tmp_path / "b.json", "-o", tmp_path / "b")
+    found, expected = (
+        PESNormalization.from_json(tmp_path / f"{name}.json").statistics
+        for name in "ab"
+    )
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-9, err_msg=name)
+    # A part of the folder, and a damaged file, are not taken for the whole.
+    part = tfpes.data.open(folder)[:4]
+    adapted = tfpes.training.statistics.adapt(part, ("energy", "forces"))
+    expected = PESNormalization()
+    expected.adapt(tfpes.data.read(files, CUTOFF, verbose=False)[:4].batches(4))
+    for name in ("energy_mean", "energy_variance", "force_scale"):
+        a, b = adapted.statistics[name], expected.statistics[name]
+        np.testing.assert_allclose(a, b, rtol=1e-9, err_msg=name)
+
+
+def test_a_file_that_cannot_be_read_loses_no_other(run, refuse, files, tmp_path):
+    bad = tmp_path / "bad.xyz"
+    bad.write_text("3\n\nH 0 0 0\n")
+    words = ["convert", *files, bad, "-o", tmp_path / "set", "--cutoff", CUTOFF]
+    refused = refuse(words, "1 of 3 that are not", str(bad), "the others are done")
+    assert "ends after 1 atoms" in " ".join(refused.stderr.split())
+    assert not (tmp_path / "set").exists()
+    # Another cutoff is other work.
+    bad.write_text("2\nenergy=-1.0\nH 0 0 0\nH 0 0 0.75\n")
+    again = run(*words)
+    assert "2 of 3 files were done before" in again.stderr
+    assert len(tfpes.data.open(tmp_path / "set")) == 9
+    assert not (tmp_path / ".set.parts").exists()
+    refuse(words, "must be a new or empty folder")
+
+
+def test_labels_have_one_name_in_a_file(refuse, crystals, tmp_path, monkeypatch):
+    monkeypatch.setattr("tfpes.data.convert._PART", 2)
+    frames = [crystals[n].copy() for n in range(4)]
+    for number, atoms in enumerate(frames):
+        atoms.info["energy" if number < 2 else "REF_energy"] = -1.0 - number
+    ase.io.write(tmp_path / "mixed.xyz", frames)
+    words = ["convert", tmp_path / "mixed.xyz", "-o", tmp_path / "set"]
+    text = "'REF_energy'. Name one with `--energy-key`."
+    assert text in " ".join(refuse(words).stderr.split())
+    words += ["--energy-key", "REF_energy", "--forces-key", "dft"]
+    refused = refuse(words, "are not").stderr
+    assert "none of 4 structures" in " ".join(refused.split())
+
+
+def test_commands_take_a_folder(run, folder, trained, files, tmp_path):
+    stored = tmp_path / "stored"
+    run("convert", *files, "-o", stored, "--cutoff", CUTOFF, "--edges")
+    parts = [
+        run("evaluate", trained.keras_file, *data, "-o", tmp_path / name)
+        and json.loads((tmp_path / name / "errors.json").read_text())
+        for name, data in (("folder", [stored]), ("files", files))
+    ]
+    found, expected = (list(_numbers(part)) for part in parts)
+    assert len(expected) > 20
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    page = tmp_path / "page.html"
+    run("diagnose", folder, "--cutoff", CUTOFF, "-o", page)
+    assert page.exists()
+
+
+def _numbers(part):
+    for value in part.values() if isinstance(part, dict) else part:
+        if isinstance(value, dict | list):
+            yield from _numbers(value)
+        elif isinstance(value, int | float):
+            yield value
+
+
+def test_training_on_a_folder(refuse, folder, fitted, tmp_path):
+    words = ["train", folder, "--valid", folder, "--test", folder, "--epochs", 1]
+    refuse([*words, "--cutoff", CUTOFF, "-o", tmp_path / "run"], "stopped by the test")
+    assert all(part.is_mapped for part in fitted.values() if hasattr(part, "is_mapped"))
+    assert len(fitted["train"]) == 8
+    refuse([*words, "-o", tmp_path / "other"], "one cutoff", "Pass `--cutoff 4`")
