@@ -24,7 +24,7 @@ def model(trained):
 
 
 def statistics(model):
-    return model.normalization.statistics
+    return dict(model.normalization.statistics)
 
 
 def shifted(structures, shift):
