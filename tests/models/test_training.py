@@ -42,6 +42,16 @@ def test_steps_are_traced_once(trained, close):
     assert calls == [False, False]
 
 
+def test_one_loss_of_several_outputs(trained, close):
+    model = keras.models.clone_model(trained.model)
+    ((inputs, targets),) = trained.dataset
+    loss = ForceLoss(trained.model.normalization)
+    model.compile("sgd", loss={"forces": loss})
+    expected = loss(targets["forces"], model(inputs)["forces"])
+    history = model.fit(trained.dataset, shuffle=False, verbose=0).history
+    close(history["loss"], [expected], "network32")
+
+
 def test_a_fresh_network_starts_at_the_right_scale(trained):
     # The mean standardized squared error of predicting the mean is near 1.
     assert 0.1 < trained.losses[0] < 10
