@@ -118,6 +118,7 @@ def test_labels_have_one_name_in_a_file(refuse, crystals, tmp_path, monkeypatch)
     assert "none of 4 structures" in " ".join(refused.split())
 
 
+@pytest.mark.slow
 def test_commands_take_a_folder(run, folder, trained, files, tmp_path):
     stored = tmp_path / "stored"
     run("convert", *files, "-o", stored, "--cutoff", CUTOFF, "--edges")

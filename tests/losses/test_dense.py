@@ -153,6 +153,7 @@ class Pairs(keras.Model):
         return {"energy": tf.cast(energy, tf.float64) + baseline, "forces": forces}
 
 
+@pytest.mark.slow
 def test_fit_on_arrays(shared):
     """`fit(x, y, validation_split=...)` as on the flat pipeline, with padding."""
     structures = shared("acac_botnet")
