@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from tfpes.callbacks import CosineBudget
+from tfpes.evaluation.pictures import plot_error_by_size
 from tfpes.training import Options, pictures
 from tfpes.training import results as results_module
 from tfpes.training.fit import Run
@@ -44,6 +45,20 @@ def test_training_curves_are_of_complete_epochs(curves, tmp_path, done):
         np.testing.assert_array_equal(panel["training"], 1 + np.arange(int(done)))
         np.testing.assert_array_equal(panel["validation"], [1, 2, 3, done])
         np.testing.assert_array_equal(panel["best"], [3, 3])
+
+
+@pytest.mark.parametrize("error", [np.nan, 0.0])
+def test_nothing_to_take_the_logarithm_of(tmp_path, error):
+    """A test part without energies, or a perfect model, must not end a run."""
+    history = HISTORY | {f"{part}energy_loss": [error] * 4 for part in ("", "val_")}
+    pictures.plot_learning_curves(tmp_path / "curves.png", history, 4, 2)
+    comparison = types.SimpleNamespace(
+        num_atoms=np.array([4, 8]),
+        isolated=np.zeros(2, bool),
+        standardized_errors=lambda key: (np.full(2, error), np.full(2, error == 0)),
+    )
+    plot_error_by_size(tmp_path / "sizes.png", comparison)
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.parametrize(("steps", "complete"), [(16, 4), (15, 3), (13, 3)])

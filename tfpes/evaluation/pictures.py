@@ -76,12 +76,11 @@ def plot_error_by_size(path: pathlib.Path, comparison: Comparison) -> None:
         axes.text(1.0, 1.0, "mean predictor ", ha="right", va="bottom", color="0.4",
                   transform=axes.get_yaxis_transform())  # fmt: skip
         axes.set(
-            xscale="log",
-            yscale="log",
             xlabel="atoms in the structure",
             ylabel="energy error / spread of the labels",
         )
         if present.any():
+            axes.set(xscale="log", yscale="log")
             # A lucky hit far below all others would squeeze them.
             axes.set_ylim(bottom=max(error[present].min(), 1e-3 * error[present].max()))
         axes.legend()

@@ -42,7 +42,9 @@ def plot_learning_curves(
                     axes.plot(epochs[: len(values)], values, marker=".", label=text)
             if best_epoch is not None:
                 axes.axvline(epochs[best_epoch], color="0.6", ls=":", label="best")
-            axes.set(ylabel=label, yscale="log")
+            axes.set_ylabel(label)
+            if axes.dataLim.minposy < np.inf:  # without, there is no logarithm
+                axes.set_yscale("log")
         grid[0, 0].legend()
         for axes in grid[1]:
             axes.set_xlabel("epoch")
