@@ -88,6 +88,41 @@ def test_statistics_are_those_of_the_files(run, folder, files, tmp_path):
         np.testing.assert_allclose(a, b, rtol=1e-9, err_msg=name)
 
 
+def test_whole_folders_are_not_gone_through_again(folder, monkeypatch):
+    """A part of it is, and one with other weights."""
+    adapt, labels = tfpes.training.statistics.adapt, ("energy", "forces")
+    opened = tfpes.data.open(folder)
+    weight = np.linspace(0.5, 2.0, len(opened))
+    found = adapt(opened.with_weight(weight), labels).statistics
+    expected = adapt(opened[:].take(np.arange(len(opened))).with_weight(weight), labels)
+    np.testing.assert_array_equal(found["energy_mean"], expected.energy_mean)
+    stored = adapt(opened, labels).statistics
+    assert not np.allclose(stored["energy_mean"], found["energy_mean"])
+    monkeypatch.delattr("tfpes.training.statistics.packed_labels")
+    np.testing.assert_array_equal(
+        adapt(opened, labels).statistics["energy_mean"], stored["energy_mean"]
+    )
+    for other in (opened[1:], opened.with_weight(weight)):
+        with pytest.raises(NameError, match="packed_labels"):
+            adapt(other, labels)
+
+
+def test_only_structures_are_replaced(refuse, files, crystals, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.tex").write_text("mine")
+    text = "takes the place of nothing but such a folder"
+    words = ["convert", *files, "-o", tmp_path / "mine", "--overwrite"]
+    refuse(words, text)
+    structures = tfpes.data.read(files, CUTOFF, verbose=False)
+    for name in ("mine", "mine/thesis.tex"):
+        with pytest.raises(FileExistsError, match=text):
+            structures.save(tmp_path / name)
+    assert (tmp_path / "mine/thesis.tex").read_text() == "mine"
+    structures.save(tmp_path / "new")
+    structures[:2].save(tmp_path / "new")
+    assert len(tfpes.data.open(tmp_path / "new")) == 2
+
+
 def test_a_file_that_cannot_be_read_loses_no_other(run, refuse, files, tmp_path):
     bad = tmp_path / "bad.xyz"
     bad.write_text("3\n\nH 0 0 0\n")

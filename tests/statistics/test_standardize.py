@@ -51,6 +51,21 @@ def test_labels_are_those_of_the_layer(layer, statistics):
         np.testing.assert_allclose(back, values, rtol=0, atol=1e-10 * scale)
 
 
+def test_a_label_never_seen(structures):
+    import tfpes
+
+    layer = tfpes.layers.PESNormalization()
+    layer.adapt(structures.batches(8, labels=("energy",)))
+    water = np.eye(119)[[8]] + 2 * np.eye(119)[[1]]
+    assert np.isfinite(layer.statistics.standardize_energy([6.0], water)).all()
+    for call in (
+        lambda: layer.statistics.standardize_forces(np.ones((1, 3)), [8]),
+        lambda: layer.statistics.destandardize_virial(np.ones((1, 3, 3)), water),
+    ):
+        with pytest.raises(ValueError, match="a label whose scale is 0"):
+            call()
+
+
 def test_an_element_never_seen(statistics):
     for call in (
         lambda: statistics.standardize_energy([1.0], np.eye(119)[[118]]),

@@ -16,6 +16,7 @@ from tfpes.cli.options import of_data, of_output
 from tfpes.data import Structures
 from tfpes.data import open as open_folder
 from tfpes.data.convert import concatenate, convert
+from tfpes.data.folder import require_replaceable
 from tfpes.data.packed import labelled, packed_labels
 from tfpes.files import require_empty
 from tfpes.layers import PESNormalization
@@ -75,6 +76,7 @@ def convert_command(
     require_positive(cutoff=cutoff)
     target = pathlib.Path(output)
     require_empty(target, overwrite)
+    require_replaceable(target)
     keys = zip(
         ("energy", "forces", "stress", "virial"),
         (energy_key, forces_key, stress_key, virial_key),

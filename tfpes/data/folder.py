@@ -45,6 +45,20 @@ def is_folder(path: Any) -> bool:
     )
 
 
+def require_replaceable(path: str | pathlib.Path) -> None:
+    """Raise a FileExistsError where something else than structures would be lost."""
+    folder = pathlib.Path(path)
+    if folder.is_dir():
+        lost = not is_folder(path) and any(folder.iterdir())
+    else:
+        lost = folder.exists()
+    if lost:
+        raise FileExistsError(
+            "A folder of structures takes the place of nothing but such a folder. "
+            f"Received: '{folder}', which is something else. Name another one."
+        )
+
+
 def write(
     path: str | pathlib.Path,
     parts: Iterable[Mapping[str, Any]],
@@ -54,11 +68,15 @@ def write(
     """Write columns, one part after the other: the whole folder or nothing of it.
 
     Args:
-        path: of the folder; one that is there is replaced.
+        path: of the folder; one of structures that is there is replaced.
         parts: columns of structures, only one of which is in memory at a time.
         cutoff: of the neighbour lists, Å.
         edges: whether to write them, or only the length of each.
+
+    Raises:
+        FileExistsError: if something else is there.
     """
+    require_replaceable(path)
     kept = {n: row for n, row in COLUMNS.items() if edges or row[1] != "edges"}
     total = dict.fromkeys(("structures", "atoms", "edges"), 0)
     # Their width is known at the end.

@@ -99,6 +99,14 @@ class Structures(Columns):
         """Whether columns are in a folder, not in memory."""
         return isinstance(self.positions, np.memmap)
 
+    @property
+    def whole_folder(self) -> pathlib.Path | None:
+        """The folder of which these are all structures, as it weights them."""
+        file, weight = self.positions, self.weight
+        if isinstance(file, np.memmap) and isinstance(weight, np.memmap):
+            return pathlib.Path(str(file.filename)).parent
+        return None
+
     def take(self, picked: NDArray, edges: bool = True) -> "Structures":
         """Return some structures in memory, with their edges or without."""
         columns: dict[str, Any] = {
@@ -128,10 +136,13 @@ class Structures(Columns):
         The folder is written as a whole, or not at all.
 
         Args:
-            path: of the folder; one that is there is replaced.
+            path: of the folder; one of structures that is there is replaced.
             edges: whether to write the edges, too: 14 bytes each, and in a crystal with
                 a cutoff of 5 Å, nine tenths of everything. Without them, batches find
                 them while a model trains.
+
+        Raises:
+            FileExistsError: if something else is there.
         """
         folder.write(path, map(vars, self.blocks(edges)), self.cutoff, edges)
 
@@ -189,7 +200,8 @@ class Structures(Columns):
         Structures are grouped so that all batches are nearly the same size (see
         ``tfpes.data.packing.balanced_batches``), *not* in the order in which they
         come, and padded to one of at most four fixed shapes; :meth:`padding` tells
-        what that costs. The number of batches is known.
+        what that costs. More than about 1024 structures are grouped window by window;
+        what fits no shape then gets a larger one. The number of batches is known.
 
         Args:
             batch_size: structures in a batch; some batches have fewer.
@@ -277,6 +289,7 @@ class _Selection(Structures):
         return self._whole.column(name, self._picked)
 
     is_mapped = True
+    whole_folder = None
 
     @property
     def has_edges(self) -> bool:

@@ -221,15 +221,30 @@ class Statistics(Laws, Mapping[str, NDArray[np.float64]]):
         return np.sum(composition, axis=-1, dtype=np.float64)
 
     def root(self, square: Any, size: Any) -> NDArray[np.float64]:
-        """Return the root, 1 for no atoms."""
-        return np.sqrt(np.where(size > 0, square, 1.0))
+        """Return the root, 1 for no atoms.
+
+        Raises:
+            ValueError: for statistics that were learned without this label.
+        """
+        return _positive(np.sqrt(np.where(size > 0, square, 1.0)))
 
     def force_scale_of(self, atomic_numbers: Any) -> NDArray[np.float64]:
         """Return η_z of each atom, eV/Å.
 
         Raises:
-            ValueError: for an element that was never seen.
+            ValueError: for an element that was never seen, or statistics that were
+                learned without forces.
         """
         numbers = np.asarray(atomic_numbers, int)
         self.require_known(np.bincount(numbers.ravel(), minlength=NUMBER_OF_COLUMNS))
-        return self["force_scale"][numbers]
+        return _positive(self["force_scale"][numbers])
+
+
+def _positive(scale: NDArray[np.float64]) -> NDArray[np.float64]:
+    if (scale == 0).any():
+        raise ValueError(
+            "`Statistics` standardize the labels that they were learned from. "
+            "Received: a label whose scale is 0, since the data had none of it. Adapt "
+            "on data that have it, or pass its scale to `PESNormalization`."
+        )
+    return scale

@@ -72,10 +72,8 @@ def adapt(
         more: further batches.
         **options: of the layer.
     """
-    # A part of a folder is in memory when it is asked for.
-    file = getattr(structures.positions[:0], "filename", None)
-    if file is not None and not options.get("robust"):
-        layer = gathered(pathlib.Path(file).parent, **options)
+    if structures.whole_folder is not None and not options.get("robust"):
+        layer = gathered(structures.whole_folder, **options)
         if layer is not None:
             for batch in more:
                 layer.update_state(batch)
