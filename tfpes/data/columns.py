@@ -1,6 +1,9 @@
 """Rows of structures in flat arrays."""
 
 import dataclasses
+import hashlib
+import itertools
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -59,6 +62,15 @@ class Columns:
     def has_edges(self) -> bool:
         """Whether edges are there; else, :meth:`with_edges` finds them."""
         return self.edge_shift.shape[0] == self.edge_offsets[-1]
+
+    def each_hash(self) -> Iterator[str]:
+        """Yield what tells the geometry of each structure, in memory."""
+        columns = [self.atomic_numbers, np.rint(1e3 * self.positions).astype(np.int32)]
+        cells = np.rint(1e3 * self.cell).astype(np.int32)
+        for s, (start, end) in enumerate(itertools.pairwise(self.atom_offsets)):
+            parts = [cells[s], *(column[start:end] for column in columns)]
+            data = b"".join(part.tobytes() for part in parts)
+            yield hashlib.sha256(data).hexdigest()[:16]
 
     def column(self, name: str, picked: NDArray) -> NDArray:
         """Return the rows of a column that belong to some structures, in memory."""

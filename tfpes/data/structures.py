@@ -1,8 +1,6 @@
 """Structures as columns: what was read, and how it becomes batches."""
 
 import dataclasses
-import hashlib
-import itertools
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -65,15 +63,7 @@ class Structures(Columns):
     @property
     def hashes(self) -> NDArray[np.str_]:
         """What tells geometries apart, to a thousandth of an Å, (S,)."""
-        return np.array([x for some in self.blocks() for x in some._hashes()], str)
-
-    def _hashes(self) -> Iterator[str]:
-        columns = [self.atomic_numbers, np.rint(1e3 * self.positions).astype(np.int32)]
-        cells = np.rint(1e3 * self.cell).astype(np.int32)
-        for s, (start, end) in enumerate(itertools.pairwise(self.atom_offsets)):
-            parts = [cells[s], *(column[start:end] for column in columns)]
-            data = b"".join(part.tobytes() for part in parts)
-            yield hashlib.sha256(data).hexdigest()[:16]
+        return np.array([x for some in self.blocks() for x in some.each_hash()], str)
 
     def blocks(self, edges: bool = False) -> Iterator["Structures"]:
         """Yield all structures in memory, some at a time, with edges or without."""
