@@ -10,14 +10,7 @@ import numpy as np
 from tfpes.data import folder, frames
 from tfpes.data.labels import Keys, check_keys, choose, is_weighted
 from tfpes.data.read import open as open_folder
-from tfpes.data.rows import (
-    LABELS,
-    chosen_labels,
-    join,
-    pack,
-    pack_geometry,
-    refuse_unlabelled,
-)
+from tfpes.data.rows import join, pack_geometry, pack_labels, refuse_unlabelled
 from tfpes.data.sources import Source
 from tfpes.data.structures import Structures
 
@@ -86,10 +79,7 @@ def _parts(
                     f"Received: {kind} as {known[kind]!r} and, up to "
                     f"{rows[-1]['place']}, as {name!r}. Name one with `--{kind}-key`."
                 )
-        packed = pack_geometry(rows)
-        for row in rows:
-            row.update(chosen_labels(row, chosen))
-        packed |= pack(rows, LABELS)
+        packed = pack_geometry(rows) | pack_labels(rows, chosen)
         labelled |= bool(np.isfinite(packed["energy"]).any())
         yield join([packed], cutoff)
     if not count:

@@ -21,14 +21,7 @@ from tfpes.data.labels import (
     is_weighted,
     summary,
 )
-from tfpes.data.rows import (
-    LABELS,
-    chosen_labels,
-    join,
-    pack,
-    pack_geometry,
-    refuse_unlabelled,
-)
+from tfpes.data.rows import join, pack_geometry, pack_labels, refuse_unlabelled
 from tfpes.data.sources import Source
 from tfpes.data.structures import Structures
 from tfpes.terminal import PlainConsole
@@ -125,13 +118,11 @@ def read(
     packed.append(pack_geometry(rows[len(packed) * _PACKED :]))
     labels = [row["labels"] for row in rows]
     chosen = choose(labels, keys, set().union(*(row["names"] for row in rows)))
-    for row in rows:
-        row.update(chosen_labels(row, chosen))
-    if energy_key is not None and not any(np.isfinite(row["energy"]) for row in rows):
+    packed[0] |= pack_labels(rows, chosen)
+    if energy_key is not None and not np.isfinite(packed[0]["energy"]).any():
         names = set().union(*(row["names"] for row in rows))
         refuse_unlabelled(len(rows), names, energy_key)
     weighted = is_weighted((row["names"] for row in rows), weight_key)
-    packed[0] |= pack(rows, LABELS)
     structures = join(packed, cutoff)
     if verbose and any(keys.values()):
         console.print(summary(labels, chosen))

@@ -13,7 +13,7 @@ from tfpes.data.labels import Keys, candidates, has_volume
 from tfpes.data.neighbours import near_each_other, neighbour_list
 from tfpes.data.structures import Structures
 
-LABELS = ("energy", "forces", "virial", "weight")
+_LABELS = ("energy", "forces", "virial", "weight")
 _GEOMETRY = (
     "positions", "atomic_numbers", "cell", "edge_index", "edge_shift", "config_type",
 )  # fmt: skip
@@ -62,7 +62,7 @@ def row_of(
     }
 
 
-def chosen_labels(row: dict[str, Any], chosen: Keys) -> dict[str, NDArray[np.float64]]:
+def _chosen_labels(row: dict[str, Any], chosen: Keys) -> dict[str, NDArray[np.float64]]:
     """Return the columns of the labels of a structure."""
     found = {
         kind: values[chosen[kind]]
@@ -101,7 +101,7 @@ def _check_virial(
         )
 
 
-def pack(rows: list[dict[str, Any]], names: Iterable[str]) -> dict[str, Any]:
+def _pack(rows: list[dict[str, Any]], names: Iterable[str]) -> dict[str, Any]:
     """Move columns out of rows, and join them."""
     return {
         name: np.concatenate(
@@ -118,7 +118,14 @@ def pack_geometry(rows: list[dict[str, Any]]) -> dict[str, Any]:
         f"{of}_offsets": [len(row[name]) for row in rows]
         for of, name in (("atom", "positions"), ("edge", "edge_shift"))
     }
-    return pack(rows, _GEOMETRY) | counts
+    return _pack(rows, _GEOMETRY) | counts
+
+
+def pack_labels(rows: list[dict[str, Any]], chosen: Keys) -> dict[str, Any]:
+    """Move the labels of the chosen names, and the weights, out of rows."""
+    for row in rows:
+        row.update(_chosen_labels(row, chosen))
+    return _pack(rows, _LABELS)
 
 
 def join(parts: list[dict[str, Any]], cutoff: float) -> Structures:
