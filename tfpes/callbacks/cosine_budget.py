@@ -7,6 +7,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+# The longest warm-up, of the budget.
+_WARMUP = 0.05
+
 
 @keras.saving.register_keras_serializable(package="tfpes", name="CosineBudgetSchedule")
 class _Schedule(keras.optimizers.schedules.LearningRateSchedule):
@@ -53,8 +56,10 @@ class _Schedule(keras.optimizers.schedules.LearningRateSchedule):
         progress = tf.minimum(self.progress + used * self.per_step, 1.0)
         last = self._settings["final_fraction"]
         fraction = last + (1.0 - last) * 0.5 * (1.0 + tf.cos(math.pi * progress))
-        warm = tf.minimum((used + 1.0) / (self._settings["warmup_steps"] + 1), 1.0)
-        return self._settings["learning_rate"] * fraction * warm
+        warm = tf.maximum(
+            (used + 1.0) / (self._settings["warmup_steps"] + 1), progress / _WARMUP
+        )
+        return self._settings["learning_rate"] * fraction * tf.minimum(warm, 1.0)
 
     def get_config(self) -> dict[str, Any]:
         """Return what the schedule is made of, as it stands."""
@@ -71,7 +76,8 @@ class CosineBudget(keras.callbacks.Callback):
         lr = lr_final + (lr_0 - lr_final) (1 + cos(π p)) / 2,   p = used / budget,
 
     after a linear warm-up, and stops at p = 1. A budget of time gives the best model
-    for it on any machine, a budget of epochs the same model in each run.
+    for it on any machine, a budget of epochs the same model in each run. The time
+    begins after the first step (or execution), which is compiled.
 
     An optimizer that is made with ``budget.schedule`` computes the learning rate in the
     graph, from the number of the step, whatever ``steps_per_execution`` is. (A budget
@@ -83,7 +89,7 @@ class CosineBudget(keras.callbacks.Callback):
         epochs: the budget, or
         minutes: the budget.
         final_fraction: lr_final / lr_0.
-        warmup_steps: length of the warm-up.
+        warmup_steps: length of the warm-up, which is at most 5 % of the budget.
 
     Raises:
         ValueError: unless exactly one budget is given, and positive.
@@ -156,11 +162,11 @@ class CosineBudget(keras.callbacks.Callback):
         self._start = None
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        """Start the clock."""
+        """Begin, or go on; the clock stands still while the first step is compiled."""
         if self._start is not None:
             # Trained before, and not to go on from there.
             self._step, self._seconds_before = 0, 0.0
-        self._start = time.monotonic()
+        self._start = None
         self._steps_per_epoch = self.params.get("steps")
         first = int(self.model.optimizer.iterations) - self._step
         self._schedule.start.assign(first)
@@ -200,6 +206,8 @@ class CosineBudget(keras.callbacks.Callback):
                 "The learning rate is that of `CosineBudget`. Received: an optimizer "
                 "with another schedule. Pass it `CosineBudget.schedule`."
             )
+        if self._start is None:
+            self._start = time.monotonic()
         # The last of several steps in one execution may lie beyond the epoch.
         done = min(batch + 1, self._steps_per_epoch or batch + 1)
         self._step = self._step_of_epoch + done

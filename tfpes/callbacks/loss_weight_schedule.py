@@ -14,9 +14,11 @@ class LossWeightSchedule(keras.callbacks.Callback):
         loss = Σ_key w_key(epoch) loss_key
 
     Nothing is compiled again: the weights are variables that the compiled step reads.
-    The logs get a ``<key>_weight`` for each key. A weight is a function of the epoch
-    alone, so a run that goes on at ``initial_epoch`` has the weights that it would
-    have had.
+    The logs get a ``<key>_weight`` for each key, as it was in the epoch. Where a weight
+    is a function of the epoch alone, a run that goes on at ``initial_epoch`` has the
+    weights that it would have had. It may look at more, such as
+    ``CosineBudget.progress`` of a callback that comes before:
+    ``energy=lambda epoch: 0.01 * 1000**budget.progress``.
 
     The weights hold for validation, too: ``val_loss`` can then not be compared from
     epoch to epoch. :class:`BestModel`, *after* this callback in the list, compares
@@ -62,6 +64,7 @@ class LossWeightSchedule(keras.callbacks.Callback):
                     "`step({0: 1.0, 50: 100.0})`."
                 )
         self.schedules = schedules
+        self._logs: dict[str, float] = {}
         self._variables = {key: _Weight(value) for key, value in self(epoch=0).items()}
 
     @property
@@ -84,8 +87,9 @@ class LossWeightSchedule(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Set the weights."""
-        for key, value in self(epoch).items():
-            self._variables[key].assign(value)
+        self._logs = {f"{key}_weight": value for key, value in self(epoch).items()}
+        for key in self.schedules:
+            self._variables[key].assign(self._logs[f"{key}_weight"])
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Check that the step reads the weights."""
@@ -101,7 +105,7 @@ class LossWeightSchedule(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Log the weights."""
         if logs is not None:
-            logs.update({f"{key}_weight": v for key, v in self(epoch).items()})
+            logs.update(self._logs)
 
 
 class _Weight(keras.Variable):

@@ -79,9 +79,10 @@ def train_command(
     ratio: Annotated[
         str | None,
         of_fit(
-            metavar="START:END",
-            help="Energy : forces ratio that goes from one number to another by equal "
-            "factors, instead of --energy-weight.",
+            metavar="R|START:END",
+            help="Ratio of the energy to the force loss instead of --energy-weight: a "
+            "number, or two such as 0.01:10, from one to the other by equal factors "
+            "over the run. The sum of both weights is as for 1.",
         ),
     ] = None,
     delta: Annotated[

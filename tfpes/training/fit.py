@@ -82,8 +82,8 @@ def _run_epochs(run: Run, checkpoint: Checkpoint) -> bool:
     lines = EpochLines(run.console, options.epochs, "virial" in options.labels)
     ((unit, number),) = options.budget.items()
     run.console.print(
-        f"\nTraining for {number:g} {unit} (the first step is compiled, which takes a "
-        "while). Ctrl-C stops and keeps what was learned.\n"
+        f"\nTraining for {number:g} {unit} from the second step on (the first is "
+        "compiled, which takes a while). Ctrl-C stops and keeps what was learned.\n"
     )
     # The shuffle depends on the seed and the epoch alone, whenever a run begins.
     epoch = tf.Variable(0, dtype=tf.int64)

@@ -105,15 +105,17 @@ def pairs(name: str, text: str) -> dict[str, float]:
 
 
 def ends(text: str) -> tuple[float, float]:
-    """Read the option ``--ratio``."""
+    """Read the option ``--ratio``: two numbers, or one that is both."""
+    first, colon, last = text.partition(":")
     try:
-        start, end = map(float, text.split(":"))
+        start, end = float(first), float(last if colon else first)
     except ValueError:
         start = end = math.nan
     if not (0 < start < math.inf and 0 < end < math.inf):
         raise ValueError(
-            "`--ratio` must be two positive numbers, START:END, of the energy : forces "
-            f"ratio. Received: {text!r}. For one that stays, use `--energy-weight`."
+            "`--ratio`, energy : forces, must be one positive number, or two, "
+            f"START:END, between which it changes. Received: {text!r}. Write, for "
+            "example, 1 or 0.01:10."
         )
     return start, end
 

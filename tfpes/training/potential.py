@@ -1,7 +1,7 @@
 """The potential that a run trains: network, statistics, losses."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -129,12 +129,18 @@ def compile_potential(
     if options.ratio is not None:
         start, end = ends(options.ratio)
 
-        def ratio(_: int) -> float:
-            """Return the weight of energies: it grows by equal factors."""
-            growth = (end / start) ** min(budget.progress, 1.0)
-            return options.forces_weight * start * growth
+        def weight(power: int) -> Callable[[int], float]:
+            """Return that of energies (1) or forces (0), r or 1 of 1 + r parts."""
 
-        schedule = LossWeightSchedule(**{**weights, "energy": ratio})
+            def value(_: int) -> float:
+                r = start * (end / start) ** min(budget.progress, 1.0)
+                return 2 * options.forces_weight * r**power / (1 + r)
+
+            return value
+
+        schedule = LossWeightSchedule(
+            **{**weights, "energy": weight(1), "forces": weight(0)}
+        )
         weights = schedule.weights
     losses = {"energy": EnergyLoss, "forces": ForceLoss, "virial": VirialLoss}
     metrics = {
