@@ -23,7 +23,7 @@ def test_page_of_two_files_and_a_model(run, data, trained, tmp_path):
     assert "second.xyz #3" in text
     assert "same atoms, cell and positions as structure 0" in text
     output = " ".join(result.output.split())
-    assert "* An earlier structure is repeated by 1 structure (8)" in output
+    assert "* An earlier structure is repeated by 1 structure (8)." in output
     assert str(page) in result.output.replace("\n", "")
     assert [path.name for path in page.parent.iterdir()] == ["page.html"]
 

@@ -195,7 +195,7 @@ def test_rare_element_is_moved_to_training(refuse, frames, tmp_path, fitted):
     ase.io.write(tmp_path / "data.xyz", [*frames[:20], silver])
     arguments = ["train", tmp_path / "data.xyz", "-o", tmp_path / "out"]
     result = refuse([*arguments, "--seed", seed], "stopped by the test")
-    assert "1 structure(s) hold elements that no other" in result.output
+    assert "validation and test to training: 1, with" in " ".join(result.output.split())
     assert 47 in fitted["train"].elements
 
 
@@ -204,9 +204,28 @@ def test_isolated_atoms_are_left_out_and_reported(refuse, frames, tmp_path, fitt
     arguments = ["train", tmp_path / "data.xyz", "-o", tmp_path / "out"]
     result = refuse(arguments, "stopped by the test")
     said = " ".join(result.output.split())
-    assert said.count("1 isolated atom(s): in no statistics, no loss and no") == 1
+    assert said.count("1 isolated atom: in no statistics, no loss and no metric") == 1
     used = [len(fitted[name]) for name in ("train", "valid", "test")]
     assert sum(used) == len(frames)
+
+
+def test_an_element_without_energies_is_left_out(refuse, frames, tmp_path, fitted):
+    images = [atoms.copy() for atoms in frames]
+    for atoms, image in zip(frames, images, strict=True):
+        image.calc = SinglePointCalculator(image, **atoms.calc.results)
+    images[0].numbers[:] = 47
+    del images[0].calc.results["energy"]
+    ase.io.write(tmp_path / "silver.xyz", images)
+    result = refuse(
+        ["train", tmp_path / "silver.xyz", "-o", tmp_path / "out", *QUICK],
+        "stopped by the test",
+    )
+    said = " ".join(result.output.split())
+    assert "train: Left out: 1 of " in said
+    assert "with Ag, of which no structure to train on has an energy." in said
+    used = [len(fitted[name]) for name in ("train", "valid", "test")]
+    assert sum(used) == len(frames) - 1
+    assert 47 not in fitted["train"].elements
 
 
 @pytest.mark.slow

@@ -263,7 +263,7 @@ def test_report_is_what_is_counted(chains, batch_size, shuffle):
 def test_report_reads_as_a_line():
     report = Padding(shapes=((30, 200, 5), (60, 900, 5)), atoms=0.051, edges=0.1)
     assert str(report) == (
-        "2 batch shape(s) (30 atoms × 200 edges, 60 atoms × 900 edges); padding: "
+        "2 batch shapes (30 atoms × 200 edges, 60 atoms × 900 edges); padding: "
         "5.1% of atoms, 10.0% of edges"
     )
 

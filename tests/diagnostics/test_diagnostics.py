@@ -14,7 +14,7 @@ import tfpes
 from tfpes.cli import app
 from tfpes.diagnostics import KINDS, diagnose, geometry, outliers, to_html
 from tfpes.diagnostics.model_advice import _balance
-from tfpes.diagnostics.shape import _find_gap, shape, size_slope
+from tfpes.diagnostics.shape import _find_gap, _fit_tail, shape, size_slope
 from tfpes.evaluation import compositions
 
 MU, SIGMA, ETA = {29: -3.0, 79: -2.5}, {29: 0.3, 79: 0.6}, {29: 1.0, 79: 0.4}
@@ -73,6 +73,7 @@ def planted(read):
     frames[30].positions[1] = frames[30].positions[0] + [0, 0, 1.0]
     frames[44], labels[44] = frames[43].copy(), dict(labels[43])
     labels[44]["energy"] += 0.25
+    frames[46], labels[46] = frames[45].copy(), dict(labels[45])
     labels[60]["forces"] = labels[60]["forces"] + [0.8, 0, 0]
     frames[71], labels[71] = ase.Atoms("Cu"), {"energy": 0.0, "forces": [[0.0] * 3]}
     del labels[80]["energy"]
@@ -91,7 +92,8 @@ EXPECTED = {
     (5, "energy"): "robust standard deviations",
     (17, "force"): "|F| = 30 eV/Å",
     (30, "contact"): "1.000 Å",
-    (44, "duplicate"): "as structure 43; energies differ by 0.25 eV",
+    (44, "two energies"): "as structure 43; energies differ by 0.25 eV",
+    (46, "duplicate"): "as structure 45; energies differ by 0 eV",
     (60, "net force"): "|Σ F| = ",
     (71, "isolated atom"): "one Cu atom, nothing within 5 Å",
     (80, "no energy"): "no energy",
@@ -115,11 +117,11 @@ def test_planted_mistakes_are_found_with_their_reasons(planted):
 
 def test_each_kind_of_outlier_is_advised_on(planted):
     text = "\n".join(planted.advice)
-    for index in (5, 17, 30, 44, 60, 71, 80, 90):
+    for index in (5, 17, 30, 44, 46, 60, 71, 80, 90):
         assert f"1 structure ({index})" in text
     assert "2 structures (95, 71)" in text
     assert "1 of them periodic" in text
-    assert "differ by up to 0.25 eV" in text
+    assert planted.to_do[0].startswith("The same geometry has two energies, up to 0.25")
 
 
 # -- limits --------------------------------------------------------------------------
@@ -269,6 +271,81 @@ def test_shape_of_distributions(clean):
     sums = [sum(ordered[: k + 1]) for k in range(len(ordered))]
     expected = next(k + 1 for k, value in enumerate(sums) if value >= sums[-1] / 2)
     assert found.half_of_energies == expected
+
+
+def test_the_tail_of_forces_is_fitted(read):
+    """Heavy only where the data say so: neither normal forces nor a few of a tail."""
+    rng = np.random.default_rng(2)
+    normal = np.linalg.norm(rng.normal(size=(20_000, 3)), axis=1)
+    assert _fit_tail(np.sort(normal), 200).exponent > 8
+    covered = 0
+    for _ in range(1000):
+        tail = _fit_tail(np.sort(rng.pareto(2.5, 300) + 1), 30)
+        covered += tail.high > 2.5
+    assert 957 <= covered <= 990  # 975 expected, standard deviation 5
+    assert _fit_tail(np.zeros(300), 3) is None
+    assert _fit_tail(np.ones(300), 3) is None
+    assert _fit_tail(np.ones(3), 1) is None
+
+
+@pytest.mark.slow
+def test_advice_on_the_tail_of_forces(read):
+    frames, labels = simulate(100, seed=3)
+    said = "|F'| has the tail of a power law"
+    assert said not in "\n".join(diagnose(read(frames, labels)).advice)
+    rng = np.random.default_rng(4)
+    for values in labels:
+        values["forces"] = values["forces"] / np.sqrt(rng.chisquare(1.5))
+    found = diagnose(read(frames, labels))
+    assert said in "\n".join(found.advice)
+    assert f"Exponent of the tail of |F'|: {found.shape.force_tail.exponent:.2f}" in (
+        page_text(to_html(found))
+    )
+
+
+def test_one_frame_with_the_forces_of_an_element_is_named(read):
+    frames, labels = simulate(30, seed=5)
+    gold = np.flatnonzero(frames[11].numbers == 79)
+    labels[11]["forces"][gold[:2], 0] = [200.0, -200.0]
+    found = diagnose(read(frames, labels))
+    squares = [
+        np.sum(np.square(values["forces"])[atoms.numbers == 79])
+        for atoms, values in zip(frames, labels, strict=True)
+    ]
+    share = squares[11] / sum(squares)
+    assert f"from Au ({share:.1%} of it from structure 11)" in "\n".join(found.advice)
+
+
+def test_share_of_the_pressure(clean, close):
+    raw, own = clean.pressure
+    w = clean.structures.virial.astype(float)
+    pressure = np.trace(w, axis1=1, axis2=2) / 3
+    parts = (
+        3 * np.sum(pressure**2),
+        np.sum((w - pressure[:, None, None] * np.eye(3)) ** 2),
+    )
+    close(raw, parts[0] / sum(parts))
+    assert 0.1 < own < 0.25  # one of six
+    assert f"pressure is {raw:.1%} of the squared virials" in "\n".join(clean.advice)
+    assert f"squared virials: {raw:.1%}, standardized {own:.1%}" in page_text(
+        to_html(clean)
+    )
+
+
+def test_elements_without_any_energy(read):
+    """In isolated atoms alone, or in structures without energy: nothing is made up."""
+    frames, labels = simulate(20, seed=6)
+    frames[3].numbers[0] = 47
+    del labels[3]["energy"]
+    frames.append(ase.Atoms("H"))
+    labels.append({"energy": -13.6, "forces": [[0.0] * 3]})
+    found = diagnose(read(frames, labels))
+    assert np.isnan(found.energy[[3, 20]]).all()
+    assert np.isfinite(found.energy).sum() == 19
+    assert np.isfinite(found.forces).all()
+    assert not found.normalization.seen.numpy()[[1, 47]].any()
+    assert "the mean energy of H, Ag: `tfpes train` leaves" in "\n".join(found.advice)
+    parse(to_html(found))
 
 
 def test_two_lots_of_energies_are_told_from_one():

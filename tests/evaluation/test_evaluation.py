@@ -12,6 +12,7 @@ from rich.console import Console
 
 import tfpes
 from tfpes.evaluation import Errors, compositions, predict, size_bins
+from tfpes.evaluation.tables import ErrorTable
 from tfpes.layers import PESNormalization
 
 KEYS = ("energy", "forces", "virial")
@@ -457,6 +458,47 @@ def test_table(evaluation, width):
     virials = text[text.index("Virials") :]
     row = next(line.split() for line in virials.splitlines() if line.startswith("all"))
     assert row[2] == f"{1e3 * overall.virial_mae:.0f}"
+
+
+def test_no_digit_is_lost_in_80_columns(evaluation):
+    """Of errors as those of a model that learned nothing of a large set."""
+    values = {
+        name: 12345.6 * (1 + number)
+        for number, name in enumerate(dataclasses.asdict(evaluation.overall))
+        if name not in ("name", "structures", "atoms", "energies")
+    }
+    row = dataclasses.replace(evaluation.overall, structures=1234567, **values)
+    groups = {"overall": (row,), "by_config_type": (row,)}
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(ErrorTable(groups))
+    text = capture.get()
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    for name in ("energy_rmse", "force_rmse", "virial_mae"):
+        assert f" {1e3 * values[name]:.0f}" in text
+
+
+@pytest.mark.parametrize(
+    ("energy", "forces", "words"),
+    [
+        (0.95, 0.99, ["energies (E' RMSE 0.95", " and of forces (error 99% of"]),
+        (7.0, 0.3, ["of energies (E' RMSE 7.00"]),
+        (None, 1.02, ["of forces (error 102% of their RMS"]),
+        (0.5, 0.5, []),
+        (None, None, []),
+        (float("nan"), float("nan"), []),
+    ],
+)
+def test_nothing_learned(energy, forces, words):
+    row = Errors(
+        "all", 9, 90, 9, standardized_energy_rmse=energy, relative_force_rmse=forces
+    )
+    said = row.nothing_learned
+    assert bool(said) == bool(words)
+    for text in words:
+        assert text in said
+    assert said.count(". ") == 0
 
 
 def test_long_tables_are_cut(structures):

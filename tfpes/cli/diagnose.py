@@ -4,11 +4,12 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
+import numpy as np
 import typer
 from ase.io import iread
 
 from tfpes.cli import options
-from tfpes.cli.options import of_output, sample
+from tfpes.cli.options import known_to, of_output, sample
 from tfpes.data import Structures, read_or_load
 from tfpes.diagnostics import diagnose, to_html
 from tfpes.files import new_file, replacing
@@ -75,11 +76,16 @@ def diagnose_command(
     )
     console.print(f"{structures}", highlight=False)
     structures = sample(structures, 5000, console)
+    place = _places(data, structures)
+    if potential is not None:
+        kept = np.flatnonzero(known_to(potential, structures, console))
+        structures, among = structures[kept], place
+        place = lambda index: among(kept[index])  # noqa: E731
     known = None if model is None else trained_on(model, structures)
     if known is not None and known.any():
         console.print(TRAINED_ON.format(known.sum()))
     diagnosis = diagnose(structures, potential, batch_size=batch_size, trained_on=known)
-    page = to_html(diagnosis, title, _places(data, structures))
+    page = to_html(diagnosis, title, place)
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as unfinished:
         unfinished.write_text(page, encoding="utf-8")

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from tfpes.cli import options
+from tfpes.cli.options import known_to
 from tfpes.data import read_or_load
 from tfpes.evaluation import evaluate
 from tfpes.files import listing, made_folder
@@ -34,7 +35,8 @@ def evaluate_command(
 ) -> None:
     """Compare a potential with labels: overall, by size, element and config_type.
 
-    Neighbour lists have the cutoff of the model. Writes errors.csv, errors.json and
+    Neighbour lists have the cutoff of the model; structures with elements that it does
+    not know are left out. Writes errors.csv, errors.json and
     parity.png.
     """
     console = PlainConsole()
@@ -50,6 +52,7 @@ def evaluate_command(
             virial_key=virial_key,
         )
         console.print(f"{structures}", highlight=False)
+        structures = structures[known_to(potential, structures, console)]
         known = trained_on(model, structures)
         if known is not None and known.any():
             console.print(TRAINED_ON.format(known.sum()))
@@ -64,3 +67,5 @@ def evaluate_command(
         evaluation.to_json(folder / "errors.json")
         evaluation.plot_parity(folder / "parity.png")
         console.print(f"\n{listing(folder)}", highlight=False)
+        if said := evaluation.overall.nothing_learned:
+            console.print(f"\n{said}")

@@ -6,11 +6,13 @@ from typing import Annotated, Any
 import numpy as np
 import tensorflow as tf
 import typer
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.text import Text
 from typer.core import TyperCommand
 
 from tfpes.data import Structures
+from tfpes.inference.requirements import only_known
 from tfpes.statistics.fit import options as fit_options
 from tfpes.terminal import PlainConsole, printable
 
@@ -74,6 +76,18 @@ def sample(structures: Structures, most: int, console: Console) -> Structures:
         console.print(f"A sample of {most} of the {len(picked)} structures:")
         picked = np.sort(np.random.default_rng(0).permutation(picked)[:most])
     return structures.take(picked).with_edges()
+
+
+def known_to(model: Any, structures: Structures, console: Console) -> NDArray[np.bool_]:
+    """Find the structures whose elements a model knows, and say how many others."""
+    normalization = getattr(model, "normalization", None)
+    if normalization is None:
+        return np.ones(len(structures), bool)
+    known = np.flatnonzero(normalization.seen.numpy())
+    kept, said = only_known(structures, known, "which the model does not know")
+    if said:
+        console.print(said)
+    return kept
 
 
 class Command(TyperCommand):

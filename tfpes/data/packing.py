@@ -30,8 +30,9 @@ class Padding:
         shapes = ", ".join(
             f"{atoms} atoms × {edges} edges" for atoms, edges, _ in self.shapes
         )
+        plural = "s" * (len(self.shapes) > 1)
         return (
-            f"{len(self.shapes)} batch shape(s) ({shapes}); padding: "
+            f"{len(self.shapes)} batch shape{plural} ({shapes}); padding: "
             f"{self.atoms:.1%} of atoms, {self.edges:.1%} of edges"
         )
 

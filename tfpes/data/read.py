@@ -130,9 +130,11 @@ def read(
             low, high = structures.weight.min(), structures.weight.max()
             console.print(f"Weights ({weight_key}): {low:g} to {high:g}.")
         if alone := np.count_nonzero(structures.isolated_atoms):
+            plural = "s" if alone > 1 else ""
             console.print(
-                f"{alone} isolated atom(s): in no statistics, no loss and no metric, "
-                "since their energies lie a cohesive energy away from all others."
+                f"{alone} isolated atom{plural}: in no statistics, no loss and no "
+                "metric, since their energies lie a cohesive energy away from all "
+                "others."
             )
     return structures
 

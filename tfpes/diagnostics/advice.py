@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
+from tfpes.data import Structures
 from tfpes.diagnostics.findings import Diagnosis
 from tfpes.diagnostics.model_advice import (
     ENOUGH,
@@ -10,23 +13,29 @@ from tfpes.diagnostics.model_advice import (
     known_energies,
     worse_groups,
 )
-from tfpes.diagnostics.outlier_advice import advise_on_outliers
+from tfpes.diagnostics.outlier_advice import MISSING, advise_on_outliers
 from tfpes.diagnostics.units import advise_on_units
+from tfpes.elements import SYMBOLS, join_symbols
 from tfpes.evaluation import Errors
 
 _FEW = 10  # structures with an element
 _UNEVEN = 2.0  # ratio of the RMS E' of two sizes
 _OFF = 0.1  # difference of two shares
 _HEAVY = 6.0  # kurtosis
+_SETTLED = 4.0  # exponent of a tail above which the mean fourth power is finite
+_MOST = 0.5  # share of one structure
 
 
 def advise(diagnosis: Diagnosis) -> tuple[list[str], list[str]]:
     """Return what to do about a data set, and errors of a model on it; what to know."""
-    wrong, missing = advise_on_outliers(diagnosis.outliers, len(diagnosis.structures))
+    found = advise_on_outliers(diagnosis.outliers, len(diagnosis.structures))
+    missing = [found.pop(kind) for kind in MISSING if kind in found]
+    contradiction = found.pop("two energies", None)
     # What is wrong spoils all that comes after it.
     to_do = [
+        *filter(None, [contradiction]),
         *advise_on_units(diagnosis.structures),
-        *wrong,
+        *found.values(),
         *_tails(diagnosis),
         *_rare_elements(diagnosis.labels.by_element),
     ]
@@ -35,7 +44,9 @@ def advise(diagnosis: Diagnosis) -> tuple[list[str], list[str]]:
         *_sizes(diagnosis.labels.by_size),
         *_energy_shares(diagnosis),
         *_force_shares(diagnosis),
+        *_pressure(diagnosis),
         *_ratio(diagnosis),
+        *_undetermined(diagnosis),
         *_config_types(diagnosis.labels.by_config_type),
         *missing,
     ]
@@ -138,8 +149,39 @@ def _force_shares(diagnosis: Diagnosis) -> list[str]:
         return []
     return [
         f"A force loss in eV/Å would take {raw[worst]:.1%} of its squared gradient "
-        f"from {worst}, {count[worst]:.1%} of the forces; the standardized one takes "
-        f"{own[worst]:.1%}."
+        f"from {worst}{_one_frame(diagnosis.structures, worst)}, {count[worst]:.1%} of "
+        f"the forces; the standardized one takes {own[worst]:.1%}."
+    ]
+
+
+def _one_frame(structures: Structures, symbol: str) -> str:
+    """Name the structure that holds most of the squared forces of an element."""
+    own = structures.atomic_numbers == SYMBOLS.index(symbol)
+    squares = np.nansum(structures.forces[own].astype(float) ** 2, axis=1)
+    sums = np.bincount(structures.structure_index[own], squares)
+    if sums.max() < _MOST * sums.sum():
+        return ""
+    return f" ({sums.max() / sums.sum():.1%} of it from structure {sums.argmax()})"
+
+
+def _pressure(diagnosis: Diagnosis) -> list[str]:
+    if diagnosis.pressure is None:
+        return []
+    raw, own = diagnosis.pressure
+    return [
+        f"The pressure is {raw:.1%} of the squared virials, and would be as much of a "
+        f"loss in eV²; of the standardized ones it is {own:.1%}, one component of six."
+    ]
+
+
+def _undetermined(diagnosis: Diagnosis) -> list[str]:
+    seen = diagnosis.normalization.seen.numpy()
+    unknown = [z for z in diagnosis.structures.elements.tolist() if not seen[z]]
+    if not unknown:
+        return []
+    return [
+        f"No energy, but of isolated atoms, tells the mean energy of "
+        f"{join_symbols(unknown)}: `tfpes train` leaves out structures with it."
     ]
 
 
@@ -190,13 +232,15 @@ def _tails(diagnosis: Diagnosis) -> list[str]:
             "sum of E'², and would rule a squared energy loss. Use `--metric huber` or "
             "mae."
         )
-    if shape.force_kurtosis > _HEAVY:
+    tail = shape.force_tail
+    if tail is not None and tail.high < _SETTLED:
         sentences.append(
-            f"The kurtosis of F' is {shape.force_kurtosis:.3g} (3 if normal), and 1 % "
-            f"of the atoms hold {shape.top_share:.1%} of the sum of F'²; half of it is "
-            f"in {shape.half_of_forces} of {len(diagnosis.structures)} structures, "
-            "which would rule a squared force loss. Use `--metric huber`, "
-            "unless these are what matters."
+            f"|F'| has the tail of a power law with exponent {tail.exponent:.2f}, at "
+            f"most {tail.high:.2f}: below 4, single structures rule a squared force "
+            f"loss. Here 1 % of the atoms hold {shape.top_share:.1%} of the sum of "
+            f"F'², and {shape.half_of_forces} of {len(diagnosis.structures)} "
+            "structures half of it. Use `--metric huber`, unless these are what "
+            "matters."
         )
     if shape.structures_without_force:
         number, total = shape.structures_without_force, len(diagnosis.structures)

@@ -52,7 +52,8 @@ def diagnose(
     normalization = _adapt(structures)
     energies = np.where(structures.isolated_atoms, np.nan, structures.energy)
     used = dataclasses.replace(structures, energy=energies)
-    labels = _spread(used, normalization)
+    wide = _knowing_all(normalization, structures)
+    labels = _spread(used, wide)
     # The error of a model that says 0 is minus the label.
     energy = -_standardized(labels, "energy")
     forces = -_standardized(labels, "forces")
@@ -62,7 +63,7 @@ def diagnose(
             evaluate(
                 model,
                 used,
-                normalization=normalization,
+                normalization=wide,
                 batch_size=batch_size,
                 trained_on=trained_on,
             )
@@ -77,6 +78,7 @@ def diagnose(
         forces=forces,
         shares=loss_shares(structures, normalization),
         balances=balances(labels),
+        pressure=_pressures(labels),
         shape=shape(structures, energy, forces),
         outliers=_outliers(structures, energy, forces, report["fit"]),
         errors=errors,
@@ -94,6 +96,39 @@ def _adapt(structures: Structures) -> PESNormalization:
     normalization = PESNormalization(size_law="auto")
     normalization.adapt(structures.batches(64, labels=present), verbose=0)
     return normalization
+
+
+def _knowing_all(
+    normalization: PESNormalization, structures: Structures
+) -> PESNormalization:
+    """Return the same statistics for elements, too, that have no energy here.
+
+    They occur in isolated atoms alone, or in structures without energy: the energies
+    that would be made up for them are compared with nothing.
+    """
+    wide = PESNormalization.from_config(normalization.get_config())
+    seen = wide.seen.numpy()
+    seen[structures.elements] = 1.0
+    wide.assign_statistics({"seen": seen})
+    return wide
+
+
+def _pressures(labels: Evaluation) -> tuple[float, float] | None:
+    """Return the share of the pressure in ΣW² and in ΣW'², if there are virials."""
+    comparison = labels.comparison
+    virial, _ = comparison.virial
+    known = np.isfinite(virial).all(axis=(1, 2))
+    if not virial[known].any() or comparison.normalization is None:
+        return None
+    standardized = comparison.normalization.standardize_virial(
+        virial[known], comparison.composition[known]
+    ).numpy()
+    # p 1 has the square 3 p² = (tr W)² / 3.
+    raw, own = (
+        float(np.sum(np.trace(w, axis1=1, axis2=2) ** 2) / 3 / np.sum(w**2))
+        for w in (virial[known], standardized)
+    )
+    return raw, own
 
 
 def _spread(structures: Structures, normalization: PESNormalization) -> Evaluation:
@@ -152,4 +187,6 @@ def _outliers(
     found += geometry.duplicates(structures)
     found += outliers.net_forces(structures)
     found += geometry.isolated_atoms(structures)
-    return found + outliers.missing_labels(structures)
+    found += outliers.missing_labels(structures)
+    kinds = list(outliers.KINDS)
+    return sorted(found, key=lambda outlier: kinds.index(outlier.kind))

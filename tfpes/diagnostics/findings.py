@@ -57,6 +57,8 @@ class Diagnosis:
         forces: (A, 3) F', NaN without a label.
         shares: what each loss weighs, :func:`tfpes.diagnostics.loss_shares`.
         balances: what an energy : forces ratio of 1 : 1 means for each loss.
+        pressure: its share in the squared virials, and in the standardized ones, or
+            None.
         shape: how far E' and F' are from normal.
         outliers: structures to look at, by kind and then by size of the deviation.
         errors: of a model, or None.
@@ -72,6 +74,7 @@ class Diagnosis:
     forces: NDArray[np.float64]
     shares: dict[str, Any]
     balances: list[Balance]
+    pressure: tuple[float, float] | None
     shape: Shape
     outliers: list[Outlier]
     errors: ModelErrors | None = None

@@ -11,6 +11,8 @@ from tfpes.elements import SYMBOLS
 _CLOSE = 0.6
 """Distance that is noted, relative to the sum of the covalent radii. Bonds that are
 strong or hot come down to 0.65."""
+# Energies that differ by less, eV/atom, are the same.
+_SAME_ENERGY = 1e-3
 # Coordinates that differ by less, Å, are the same.
 _SAME = 1e-3
 
@@ -67,6 +69,7 @@ def duplicates(structures: Structures) -> list[Outlier]:
     """Find structures with the atoms, cell and positions of an earlier one.
 
     Atoms must come in the same order; a shift of the whole structure does not matter.
+    Those with another energy come first, as a kind of their own.
     """
     groups: dict[bytes, list[int]] = {}
     atoms = np.split(structures.atomic_numbers, structures.atom_offsets[1:-1])
@@ -87,7 +90,12 @@ def duplicates(structures: Structures) -> list[Outlier]:
         )
 
     values = np.where(known, np.abs(difference), 0.0)
-    return listed("duplicate", values, first < np.arange(len(structures)), why)
+    repeated = first < np.arange(len(structures))
+    other = repeated & (values > _SAME_ENERGY * structures.num_atoms)
+    return [
+        *listed("two energies", values, other, why),
+        *listed("duplicate", values, repeated & ~other, why),
+    ]
 
 
 def _first_alike(

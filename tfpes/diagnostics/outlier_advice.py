@@ -8,6 +8,9 @@ _SHOWN = 8
 # More structures than this share are the nature of the set, no accidents.
 _MANY = 0.01
 _TEXTS = {
+    "two energies": "The same geometry has two energies, up to {largest:.3g} eV apart: "
+    "{who}, compared with an earlier one. One of the two calculations failed, or is of "
+    "another kind: leave it out.",
     "energy": "Energies of {who} are beyond what {total} normal energies reach, up to "
     "{largest:.1f} robust standard deviations. {next}",
     "force": "Forces in {who} are beyond what normal forces reach, up to |F'| = "
@@ -15,9 +18,8 @@ _TEXTS = {
     "contact": "Atoms come closer than 0.6 of the sum of their covalent radii in "
     "{who}, down to {smallest:.2f}. Intended (compression, collisions), or broken "
     "geometries?",
-    "duplicate": "An earlier structure is repeated by {who}; their energies differ by "
-    "up to {largest:.3g} eV. Leave copies out, or they end up on both sides of a split "
-    "and errors look too small.",
+    "duplicate": "An earlier structure is repeated by {who}. Leave copies out, or they "
+    "end up on both sides of a split and errors look too small.",
     "net force": "Forces do not sum to zero in {who}, up to {largest:.0%} of √Σ|F|². A "
     "potential cannot fit that: set forces that were fixed or cropped to NaN.",
     "isolated atom": "Isolated atoms: {who}. They were left out of the statistics, but "
@@ -29,7 +31,8 @@ _TEXTS = {
     "no virial": "No stress: {who} of {total}, {periodic} of them periodic in three "
     "directions. A virial loss (`--virial-weight`) does not see them.",
 }
-_MISSING = ("isolated atom", "no energy", "no forces", "no virial")
+MISSING = ("isolated atom", "no energy", "no forces", "no virial")
+"""Kinds of structures that only lack something."""
 # What is next if there are few, or many.
 _FEW = {
     "energy": "Check how they were computed; if they are right, use `--metric huber`, "
@@ -42,25 +45,17 @@ _TOO_MANY = {
 }
 
 
-def advise_on_outliers(
-    outliers: Sequence[Outlier], total: int
-) -> tuple[list[str], list[str]]:
+def advise_on_outliers(outliers: Sequence[Outlier], total: int) -> dict[str, str]:
     """Return one sentence for each kind of outlier that there is.
-
-    First those that may be wrong, then those that only lack something.
 
     Args:
         outliers: found, those of a kind with the largest value first.
         total: number of structures.
     """
     groups = {kind: [o for o in outliers if o.kind == kind] for kind in KINDS}
-    wrong: list[str] = []
-    missing: list[str] = []
-    for kind, found in groups.items():
-        if found:
-            part = missing if kind in _MISSING else wrong
-            part.append(_sentence(kind, found, total))
-    return wrong, missing
+    return {
+        kind: _sentence(kind, found, total) for kind, found in groups.items() if found
+    }
 
 
 def _sentence(kind: str, found: list[Outlier], total: int) -> str:

@@ -24,6 +24,7 @@ _NET_FORCE = 0.1
 _NO_FORCE = 1e-3
 
 KINDS = {
+    "two energies": "Same geometry, two energies",
     "energy": "Energies beyond what a normal law allows",
     "force": "Forces beyond what a normal law allows",
     "contact": "Atoms too close",

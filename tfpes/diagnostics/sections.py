@@ -59,6 +59,7 @@ def normal(diagnosis: Diagnosis, pictures: _Pictures) -> list[str]:
                 f"F'; kurtosis {number(shape.force_kurtosis)} (3 if normal). The 1 % "
                 f"of the atoms with the largest F' hold {percent(shape.top_share)} of "
                 f"the sum of F'²; half of it is in {shape.half_of_forces} structures. "
+                f"{shape.force_tail or ''}"
                 f"In {shape.structures_without_force} of {len(diagnosis.structures)} "
                 "structures of several atoms all forces are 0.",
             )
@@ -184,6 +185,12 @@ def losses(diagnosis: Diagnosis, pictures: _Pictures) -> list[str]:
                 )
                 for kind, what in (("gradient", "squared gradient"), ("loss", "loss"))
             ]
+    if diagnosis.pressure is not None:
+        raw, own = map(percent, diagnosis.pressure)
+        text = (
+            f"Share of the pressure in the squared virials: {raw}, standardized {own}."
+        )
+        parts.append(paragraph(text))
     return parts + _balances(diagnosis)
 
 

@@ -28,6 +28,21 @@ class _Gap:
 
 
 @dataclasses.dataclass(frozen=True)
+class _Tail:
+    """``P(|F'| > x) ~ x^-exponent`` for the largest; at most `high` at 97.5 %."""
+
+    exponent: float
+    high: float
+
+    def __str__(self) -> str:
+        """Say so."""
+        return (
+            f"Exponent of the tail of |F'|: {self.exponent:.2f}, at most "
+            f"{self.high:.2f} (a mean of F'⁴ exists above 4). "
+        )
+
+
+@dataclasses.dataclass(frozen=True)
 class Shape:
     """Shape of the distributions of E' and F'.
 
@@ -35,6 +50,7 @@ class Shape:
         energies: number of energies.
         energy_kurtosis: 3 if normal, NaN for fewer than four energies.
         force_kurtosis: of the components, 3 if normal, NaN without forces.
+        force_tail: of |F'|, if there are enough.
         top_share: part of the sum of F'² that the 1 % of atoms with the largest hold.
         half_of_energies: fewest structures that hold half of the sum of E'².
         half_of_forces: fewest structures that hold half of the sum of F'².
@@ -45,6 +61,7 @@ class Shape:
     energies: int
     energy_kurtosis: float
     force_kurtosis: float
+    force_tail: _Tail | None
     top_share: float
     half_of_energies: int
     half_of_forces: int
@@ -83,12 +100,32 @@ def shape(structures: Structures, energy: NDArray, forces: NDArray) -> Shape:
         energies=energy.size,
         energy_kurtosis=_kurtosis(energy - energy.mean()) if energy.size else np.nan,
         force_kurtosis=_kurtosis(forces[np.isfinite(forces)]),
+        force_tail=_fit_tail(np.sqrt(squared), top.size),
         top_share=float(top.sum() / total) if total > 0 else np.nan,
         half_of_energies=_half(energy**2),
         half_of_forces=_half(of_structures),
         structures_without_force=int(np.count_nonzero(still)),
         gap=_find_gap(energy),
     )
+
+
+def _fit_tail(ordered: NDArray[np.float64], number: int) -> _Tail | None:
+    """Fit a power law to the largest of ordered values, by maximum likelihood.
+
+    The logarithms of what exceeds a threshold are exponential, so that the exponent is
+    over its estimate as a χ² variable is over its degrees of freedom.
+
+    Reference:
+        Hill, Ann. Stat. 3, 1163 (1975).
+    """
+    if not 1 < number < ordered.size or not ordered[-number - 1] > 0:
+        return None
+    logarithms = np.log(ordered[-number:] / ordered[-number - 1])
+    if not logarithms.any():
+        return None
+    exponent = float(1 / logarithms.mean())
+    freedom = 2 * number
+    return _Tail(exponent, exponent * float(stats.chi2.ppf(0.975, freedom)) / freedom)
 
 
 def _find_gap(energy: NDArray[np.float64]) -> _Gap | None:

@@ -12,6 +12,9 @@ from tfpes.metrics.forces import force_cosines, force_errors
 from tfpes.metrics.structure_errors import energy_errors, virial_errors
 from tfpes.metrics.within_thresholds import within_thresholds
 
+# Errors above this part of those without a model.
+_NOTHING = 0.9
+
 _Terms = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
 """By field of `Errors`, what it is the mean of: sum and number of labels of each row.
 
@@ -68,6 +71,27 @@ class Errors:
     virial_mae: float | None = None
     virial_rmse: float | None = None
     standardized_virial_rmse: float | None = None
+
+    @property
+    def nothing_learned(self) -> str:
+        """One sentence if the errors are nearly those of no model, else nothing.
+
+        Without a model, E' is what the composition leaves, and forces are 0.
+        """
+        energy, forces = self.standardized_energy_rmse, self.relative_force_rmse
+        parts = []
+        if energy is not None and energy > _NOTHING:
+            parts.append(
+                f"energies (E' RMSE {energy:.2f}, where 1 is that of compositions)"
+            )
+        if forces is not None and forces > _NOTHING:
+            parts.append(f"forces (error {forces:.0%} of their RMS, as if all were 0)")
+        if not parts:
+            return ""
+        return (
+            f"Little or nothing is learned of {' and of '.join(parts)}: train longer "
+            "or on more data, and see what `tfpes diagnose` says of these."
+        )
 
 
 def group_errors(comparison: Comparison) -> dict[str, tuple[Errors, ...]]:

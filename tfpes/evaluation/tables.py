@@ -63,7 +63,10 @@ _VIRIALS: _Columns = (
 )
 
 
-_DISPENSABLE = ("relative_force_rmse", "total_energy_rmse")
+_DISPENSABLE = (
+    "relative_force_rmse", "total_energy_rmse", "force_cosine", "max_force_error",
+    "efwt", "energy_mae", "force_mae",
+)  # fmt: skip
 """What a narrow terminal does not show, the first first."""
 
 
@@ -119,7 +122,8 @@ def _table(
     )
     table.add_column("", no_wrap=True, max_width=20)
     for heading in ("\nn", *(column[0] for column in shown)):
-        table.add_column(heading, justify="right", no_wrap=True)
+        # A digit less would be another number: rather on two lines.
+        table.add_column(heading, justify="right", overflow="fold")
     for kind, rows in groups.items():
         if rows and kind.startswith("by_"):
             table.add_section()

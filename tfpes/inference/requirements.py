@@ -51,6 +51,39 @@ def require_elements(
         )
 
 
+def only_known(
+    structures: Structures, known: NDArray, reason: str
+) -> tuple[NDArray[np.bool_], str]:
+    """Find structures whose elements are all known.
+
+    Args:
+        structures: to choose from.
+        known: atomic numbers.
+        reason: why the others are of no use, for the line.
+
+    Returns:
+        Which these are, (S,), and one line on the others, if there are any.
+
+    Raises:
+        ValueError: if all hold others.
+    """
+    unknown = np.setdiff1d(structures.elements, known)
+    kept = np.ones(len(structures), bool)
+    if not len(unknown):
+        return kept, ""
+    numbers = structures.column("atomic_numbers", np.arange(len(structures)))
+    owner = np.repeat(np.arange(len(structures)), structures.num_atoms)
+    kept[owner[np.isin(numbers, unknown)]] = False
+    number, total = len(kept) - kept.sum(), len(kept)
+    said = f"{number} of {total} structures with {join_symbols(unknown)}, {reason}"
+    if number == total:
+        raise ValueError(
+            f"Some structure must hold nothing but {join_symbols(known) or 'none'}. "
+            f"Received: {said}. Add data, or use those that fit."
+        )
+    return kept, f"Left out: {said}."
+
+
 def require_cutoff(model: object, structures: Structures) -> None:
     """Raise a ValueError for neighbour lists of another cutoff than a model's.
 

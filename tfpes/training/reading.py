@@ -9,6 +9,7 @@ from rich.console import Console
 from tfpes.data import Structures, read_or_load
 from tfpes.data.splitting import divide
 from tfpes.elements import SYMBOLS, join_symbols
+from tfpes.inference.requirements import only_known
 from tfpes.training.options import FILE, Options, pairs
 
 
@@ -37,8 +38,8 @@ def read_parts(
         moved = len(divided[0]) - len(first)
         if moved:
             console.print(
-                f"{moved} structure(s) hold elements that no other training structure "
-                "has: they were moved from validation and test to training."
+                f"Structures moved from validation and test to training: {moved}, with "
+                "elements that no other training structure has."
             )
         parts.update(zip(("train", *missing), divided, strict=True))
     known = set(parts["train"].elements.tolist())
@@ -51,7 +52,7 @@ def read_parts(
                 f"{join_symbols(unknown)}. Add structures with these elements to the "
                 "training data, or leave them out."
             )
-    parts = _weighted(options, parts, console)
+    parts = _weighted(options, _with_means(options, parts, console), console)
     for name, part in parts.items():
         console.print(f"{name:>6}: {part}", highlight=False)
     return {name: parts[name] for name in ("train", "valid", "test")}, atoms
@@ -69,6 +70,25 @@ def _energies_of_atoms(options: Options, structures: Structures) -> dict[str, fl
         for z in np.unique(numbers[np.isfinite(energy)])
         if np.isfinite(energy[numbers == z]).all()
     }
+
+
+def _with_means(
+    options: Options, parts: dict[str, Structures], console: Console
+) -> dict[str, Structures]:
+    """Leave out structures of elements whose mean energy no structure tells."""
+    energy = parts["train"].energy
+    labelled = np.flatnonzero(np.isfinite(energy))
+    if len(labelled) in (0, len(energy)) or options.stats or options.start:
+        return parts
+    known = np.unique(parts["train"].column("atomic_numbers", labelled))
+    reason = "of which no structure to train on has an energy"
+    kept = {}
+    for name, part in parts.items():
+        chosen, said = only_known(part, known, reason)
+        kept[name] = part[chosen]
+        if said:
+            console.print(f"{name:>6}: {said}", highlight=False)
+    return kept
 
 
 def _weighted(

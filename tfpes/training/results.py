@@ -60,3 +60,5 @@ def write_results(run: Run, checkpoint: Checkpoint, finished: bool) -> None:
     )
     if not finished:
         run.console.print(f"\nGo on:\n  tfpes train --resume {folder}", highlight=False)
+    if said := evaluation.overall.nothing_learned:
+        run.console.print(f"\n{said}", highlight=False)

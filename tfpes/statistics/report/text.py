@@ -95,9 +95,11 @@ def _data(content: dict[str, Any]) -> dict[str, str]:
         forces = content["forces"]
         pairs["forces"] = (
             f"{forces['atoms']} atoms, {forces['missing']} without; RMS of the "
-            f"components {forces['scale']:.4g} eV/Å, largest "
-            f"{forces['largest']:.4g} ({forces['largest_element']})"
+            f"components {forces['scale']:.4g} eV/Å"
         )
+        if forces["largest"]:
+            largest, element = forces["largest"], forces["largest_element"]
+            pairs["forces"] += f", largest {largest:.4g} ({element})"
         if "largest_share" in forces:  # not in older files
             share = 100 * forces["largest_share"]
             pairs["forces"] += f"; 1 % of the atoms carry {share:.0f} % of ΣF²"
