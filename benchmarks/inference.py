@@ -177,7 +177,9 @@ def parts(model, quick):
         calculator = tfpes.Calculator(model)
         calculator.calculate(atoms)
         jobs = {
-            "new": lambda atoms=atoms: neighbour_list(atoms, CUTOFF),
+            "new": lambda a=atoms: neighbour_list(
+                a.positions, a.cell.array, a.pbc, CUTOFF
+            ),
             "skin": lambda a=atoms, c=calculator: c._neighbours.edges(a),
             "inputs": lambda a=atoms, c=calculator: c._inputs(a),
             "step": lambda a=atoms, c=calculator: c.calculate(a),

@@ -155,12 +155,10 @@ def test_labels_have_one_name_in_a_file(refuse, crystals, tmp_path, monkeypatch)
 
 @pytest.mark.slow
 def test_commands_take_a_folder(run, folder, trained, files, tmp_path):
-    stored = tmp_path / "stored"
-    run("convert", *files, "-o", stored, "--cutoff", CUTOFF, "--edges")
     parts = [
         run("evaluate", trained.keras_file, *data, "-o", tmp_path / name)
         and json.loads((tmp_path / name / "errors.json").read_text())
-        for name, data in (("folder", [stored]), ("files", files))
+        for name, data in (("folder", [folder]), ("files", files))
     ]
     found, expected = (list(_numbers(part)) for part in parts)
     assert len(expected) > 20

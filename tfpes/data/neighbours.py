@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 MINIMUM_DISTANCE = 0.1
 """Å. Atoms closer than this are taken for a mistake: no bond is near it."""
-_FAR = 32
-"""Cells. Float32 coordinates further apart than this would be coarse."""
+_FAR = 100.0
+"""Å. Float32 coordinates further apart than this would be coarse."""
 COVALENT_RADII: NDArray[np.float64] = covalent_radii
 """By atomic number, Å."""
 
 
 def neighbour_list(
-    atoms: Atoms, cutoff: float
+    positions: NDArray, cell: NDArray, pbc: NDArray[np.bool_], cutoff: float
 ) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
     """Find all pairs of atoms within the cutoff, periodic images included.
 
@@ -29,7 +29,9 @@ def neighbour_list(
     ``positions[j] + edge_shift @ cell - positions[i]``.
 
     Args:
-        atoms: with any combination of periodic directions, of any size.
+        positions: (A, 3), Å.
+        cell: (3, 3), lattice vectors as rows, Å.
+        pbc: (3,), which of them repeat; any combination, of any size.
         cutoff: Å; 0 for no edges, and no search.
 
     Returns:
@@ -40,9 +42,8 @@ def neighbour_list(
             without a lattice vector, lattice vectors in one plane, atoms on top of each
             other or out of reach, or a cutoff with too many neighbours.
     """
-    positions, cell, pbc = atoms.positions, atoms.cell.array, atoms.pbc
-    if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
-        raise ValueError("Positions and cell must be finite.")
+    _require_finite(positions, cell)
+    positions, cell = np.asarray(positions, float), np.asarray(cell, float)
     if not cutoff:
         return np.zeros((0, 2), np.uint64), np.zeros((0, 3), np.int32)
     periodic = pbc.tolist()
@@ -92,44 +93,63 @@ def neighbour_lists(
     Returns:
         The columns ``edge_index``, ``edge_shift`` and ``edge_offsets``.
     """
-    numbers, positions = columns["atomic_numbers"], columns["positions"]
     starts = columns["atom_offsets"].tolist()
+    positions = np.split(columns["positions"], starts[1:-1])
     pairs, shifts = [np.zeros((0, 2), np.int32)], [np.zeros((0, 3), np.int16)]
-    for cell, start, end in zip(columns["cell"], starts, starts[1:], strict=False):
-        rows = slice(start, end)
-        periodic = cell.any(axis=1)
-        atoms = Atoms(numbers[rows], positions[rows], cell=cell, pbc=periodic)
-        found, shift = neighbour_list(atoms, cutoff)
+    for where, cell in zip(positions, columns["cell"], strict=True):
+        found, shift = neighbour_list(where, cell, cell.any(axis=1), cutoff)
         pairs.append(found.astype(np.int32))
         shifts.append(shift.astype(np.int16))
+    counts = [len(shift) for shift in shifts]
+    if counts[1:] != np.diff(columns["edge_offsets"]).tolist():
+        raise ValueError(
+            "The neighbour lists of a folder are those that were counted when it was "
+            "made. Received: others, from another version of vesin. Make the folder "
+            "again, or store them with `--edges`."
+        )
     return {
         "edge_index": np.concatenate(pairs).T,
         "edge_shift": np.concatenate(shifts),
-        "edge_offsets": np.cumsum([len(shift) for shift in shifts], dtype=np.int64),
+        "edge_offsets": np.cumsum(counts, dtype=np.int64),
     }
 
 
-def near_each_other(
-    atoms: Atoms, pairs: NDArray, shift: NDArray
-) -> tuple[NDArray[np.float64], NDArray]:
-    """Move atoms that left their cell far behind back, with the edges they have.
+def geometry(atoms: Atoms) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return positions (A, 3) and cell (3, 3) as columns have them.
 
-    Args:
-        atoms: of the edges.
-        pairs: (P, 2).
-        shift: (P, 3), cell offset of the neighbour.
+    Atoms are near each other and the origin, which energies do not depend on, or
+    float32 would be coarse. Neighbour lists are always made from what is returned: they
+    are the same when they are found anew in a folder without them.
 
-    Returns:
-        Positions (A, 3) and offsets (P, 3) that give the same vectors.
+    Raises:
+        ValueError: for positions or a cell that are not finite.
     """
-    if not len(shift) or max(-shift.min(), shift.max()) <= _FAR:
-        return atoms.positions, shift
-    fractions = atoms.cell.scaled_positions(atoms.positions)
-    cells = np.floor(np.where(atoms.pbc, fractions, 0.0)).astype(np.int64)
-    return (
-        atoms.positions - cells @ atoms.cell.array,
-        shift + cells[pairs[:, 1]] - cells[pairs[:, 0]],
-    )
+    _require_finite(atoms.positions, atoms.cell.array)
+    cell = atoms.cell.array * atoms.pbc[:, None]
+    positions = atoms.positions - cells_apart(atoms) @ cell
+    # What is too large for float32 is not finite, which a neighbour list refuses.
+    with np.errstate(over="ignore"):
+        centred = positions - positions.mean(axis=0)
+        return centred.astype(np.float32), cell.astype(np.float32)
+
+
+def cells_apart(atoms: Atoms) -> NDArray[np.int64]:
+    """Return the cell (A, 3) of each atom if some are far apart, else 0 for all.
+
+    Raises:
+        ValueError: for lattice vectors in one plane.
+    """
+    if np.ptp(atoms.positions, axis=0).max() <= _FAR or not atoms.pbc.any():
+        return np.zeros((len(atoms), 3), np.int64)
+    cell = Cell(atoms.cell.array * atoms.pbc[:, None]).complete()
+    _volume_and_heights(cell.array)
+    fractions = cell.scaled_positions(atoms.positions)
+    return np.floor(np.where(atoms.pbc, fractions, 0.0)).astype(np.int64)
+
+
+def _require_finite(positions: NDArray, cell: NDArray) -> None:
+    if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
+        raise ValueError("Positions and cell must be finite.")
 
 
 def _volume_and_heights(cell: NDArray) -> tuple[float, list[float]]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tfpes.data.columns import offsets
 from tfpes.data.folder import COLUMNS
 from tfpes.data.labels import Keys, candidates, has_volume
-from tfpes.data.neighbours import near_each_other, neighbour_list
+from tfpes.data.neighbours import geometry, neighbour_list
 from tfpes.data.structures import Structures
 
 _LABELS = ("energy", "forces", "virial", "weight")
@@ -38,17 +38,15 @@ def row_of(
     # One atom is alone, or has neighbours: statistics tell the two apart.
     cutoff = cutoff if neighbours or count == 1 else 0.0
     try:
-        pairs, edge_shift = neighbour_list(atoms, cutoff)
+        positions, cell = geometry(atoms)
+        pairs, edge_shift = neighbour_list(positions, cell, atoms.pbc, cutoff)
     except ValueError as error:
         raise ValueError(f"{error} In: {place}.") from None
-    positions, edge_shift = near_each_other(atoms, pairs, edge_shift)
     labels, names = candidates(atoms, keys, place)
     return {
-        # Energies do not depend on the origin; float32 coordinates far from it would
-        # be coarse.
-        "positions": positions - positions.mean(axis=0),
+        "positions": positions,
         "atomic_numbers": numbers,
-        "cell": atoms.cell.array[None] * atoms.pbc[:, None],
+        "cell": cell[None],
         # Most of the memory: no wider than in the columns.
         "edge_index": pairs.astype(np.int32),
         "edge_shift": edge_shift.astype(np.int16),

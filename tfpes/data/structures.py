@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -99,13 +99,7 @@ class Structures(Columns):
 
     def take(self, picked: NDArray, edges: bool = True) -> "Structures":
         """Return some structures in memory, with their edges or without."""
-        columns: dict[str, Any] = {
-            name: offsets(lengths(getattr(self, name), picked))
-            if rows == "offsets"
-            else self.column(name, picked if edges or rows != "edges" else picked[:0])
-            for name, (_, rows, _) in folder.COLUMNS.items()
-        }
-        return Structures(**columns, cutoff=self.cutoff)
+        return Structures(**self.columns(picked, edges=edges), cutoff=self.cutoff)
 
     def with_edges(self) -> "Structures":
         """Return the structures with their edges, in memory where these are found."""
@@ -285,10 +279,14 @@ class _Selection(Structures):
     def has_edges(self) -> bool:
         return self._whole.has_edges
 
-    def column(self, name: str, picked: NDArray) -> NDArray:
-        if name == "weight":
-            return self.weight[picked]
-        return self._whole.column(name, self._picked[picked])
+    def columns(
+        self,
+        picked: NDArray[np.int64],
+        names: Iterable[str] = folder.COLUMNS,
+        edges: bool = True,
+    ) -> dict[str, NDArray]:
+        found = self._whole.columns(self._picked[picked], names, edges)
+        return found | ({"weight": self.weight[picked]} if "weight" in found else {})
 
     def __getitem__(self, index: Any) -> Structures:
         picked = np.atleast_1d(np.arange(len(self))[index])

@@ -58,7 +58,9 @@ class VerletList:
     def _build(self, atoms: Atoms) -> None:
         # Without the old list, should this fail.
         self._reference = None
-        pairs, self._shift = neighbour_list(atoms, self.cutoff + self.skin)
+        pairs, self._shift = neighbour_list(
+            atoms.positions, atoms.cell.array, atoms.pbc, self.cutoff + self.skin
+        )
         self._pairs = pairs.astype(np.int64)
         self._reference = atoms.copy()
         self._cell = _full_cell(atoms)

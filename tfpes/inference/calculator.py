@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tfpes.data import read
 from tfpes.data.labels import has_volume
-from tfpes.data.neighbours import near_each_other
+from tfpes.data.neighbours import cells_apart
 from tfpes.data.pipeline import pad, padding_values
 from tfpes.data.verlet_list import VerletList
 from tfpes.elements import NUMBER_OF_COLUMNS
@@ -168,12 +168,15 @@ class Calculator(ASECalculator):
         if not count:
             raise ValueError("A structure needs at least one atom. Received: none.")
         pairs, shift = self._neighbours.edges(atoms)
-        positions, shift = near_each_other(atoms, pairs, shift)
+        cells = cells_apart(atoms)
+        if cells.any():
+            shift = shift + cells[pairs[:, 1]] - cells[pairs[:, 0]]
         more_atoms = self._reserve("atoms", count + 1) - count
         more_edges = self._reserve("edges", len(pairs)) - len(pairs)
         padding = padding_values(self.cutoff)
-        positions = positions - positions.mean(axis=0)
         cell = atoms.cell.array * atoms.pbc[:, None]
+        positions = atoms.positions - cells @ cell
+        positions = positions - positions.mean(axis=0)
         inputs = {
             "positions": pad(positions, padding["positions"], more_atoms),
             "atomic_numbers": pad(atoms.numbers, padding["atomic_numbers"], more_atoms),
