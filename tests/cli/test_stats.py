@@ -197,3 +197,9 @@ def test_statistics_that_do_not_suit(refuse, data, stats, tmp_path, fitted):
         arguments = ["train", tmp_path / frames, "--stats", tmp_path / file]
         refuse([*arguments, "-o", tmp_path / "out"], *texts)
     assert not fitted
+
+
+def test_weights_for_other_packages(run, data, tmp_path):
+    result = run("stats", data, "--peers", "0.5", "-o", tmp_path / "out")
+    assert "others with our weights at 0.5 : 1\nmace" in result.output
+    assert '"start_pref_e"' in result.output

@@ -8,7 +8,6 @@ import tensorflow as tf
 from ase.data import chemical_symbols
 
 import tfpes
-from tfpes.data import Structures
 from tfpes.diagnostics.loss_shares import loss_shares, scale_of_each_law
 
 BINS = ((1, 1), (2, 4), (5, 16), (17, 64), (65, 256), (257, 1024))
@@ -16,30 +15,6 @@ MEAN, VARIANCE = {1: -3.0, 8: -400.0, 29: -50.0}, {1: 0.01, 8: 0.2, 29: 0.05}
 SCALE = {1: 0.5, 8: 2.0, 29: 1.0}
 ENERGY_LOSSES = ["raw", "per atom", "per √N", "independent", "collective"]
 FORCE_LOSSES = ["raw", "standardized", "per structure"]
-
-
-def simulated(composition, energy, forces=None):
-    """Make structures without geometry; `composition` is a list of dicts."""
-    numbers = [np.repeat(list(row), list(row.values())) for row in composition]
-    offsets = np.cumsum([0, *map(len, numbers)])
-    count, atoms = len(composition), offsets[-1]
-    if forces is None:
-        forces = np.full((atoms, 3), np.nan)
-    return Structures(
-        positions=np.zeros((atoms, 3), np.float32),
-        atomic_numbers=np.concatenate(numbers).astype(np.int32),
-        cell=np.zeros((count, 3, 3), np.float32),
-        edge_index=np.zeros((2, 0), np.int32),
-        edge_shift=np.zeros((0, 3), np.int16),
-        energy=np.asarray(energy, float),
-        forces=np.asarray(forces, np.float32),
-        virial=np.full((count, 3, 3), np.nan),
-        atom_offsets=offsets,
-        edge_offsets=np.zeros(count + 1, np.int64),
-        config_type=np.full(count, ""),
-        weight=np.ones(count),
-        cutoff=5.0,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +31,7 @@ def given():
 
 
 @pytest.fixture(scope="module")
-def small():
+def small(simulated):
     rng = np.random.default_rng(5)
     composition = [{1: 2, 8: 1}, {29: 20}, {29: 1}, {8: 2}, {1: 40, 29: 60}, {1: 9}]
     atoms = sum(sum(row.values()) for row in composition)
@@ -147,7 +122,7 @@ def test_force_shares_against_the_loss_itself(name, given, small):
     assert_shares(part["losses"][name]["gradient"], gradient)
 
 
-def test_shares_follow_the_size_law_that_labels_are_drawn_from():
+def test_shares_follow_the_size_law_that_labels_are_drawn_from(simulated):
     rng = np.random.default_rng(0)
     size = rng.choice([4, 16, 64], 6000)
     energy = rng.normal(size=6000) * np.sqrt(0.02 * size)

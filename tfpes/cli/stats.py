@@ -7,6 +7,7 @@ from tfpes.cli import options
 from tfpes.cli.options import of_data, of_output, of_statistics, sample
 from tfpes.data import read_or_load
 from tfpes.data.packed import labelled
+from tfpes.diagnostics.peers import peer_text, peer_weights
 from tfpes.diagnostics.statistics_pictures import plot_statistics
 from tfpes.files import listing, made_folder, new_file, write_json
 from tfpes.terminal import PlainConsole
@@ -28,6 +29,15 @@ def stats_command(
         bool,
         of_statistics("--robust", help="Pull outliers in to 2.5 standard deviations."),
     ] = False,
+    peers: Annotated[
+        float | None,
+        of_output(
+            metavar="RATIO",
+            help="Print weights for the losses of mace, grace, nequip, metatrain and "
+            "deepmd-kit that bring them nearest to ours at this ratio of energies to "
+            "forces.",
+        ),
+    ] = None,
     jobs: Annotated[
         int,
         of_data(min=1, help="Processes that read files of DATA, one file at a time."),
@@ -43,7 +53,7 @@ def stats_command(
     """Estimate the statistics of a data set, report on them and draw them."""
     console = PlainConsole()
     data = data or options.DEFAULT_DATA
-    require_positive(cutoff=cutoff)
+    require_positive(cutoff=cutoff, peers=1.0 if peers is None else peers)
     file = None if save is None else new_file(save, overwrite, "--save")
     with made_folder(
         output, overwrite, f"{pathlib.Path(data[0]).stem}-stats"
@@ -66,7 +76,11 @@ def stats_command(
         )
         print_report(normalization, console)
 
-        plot_statistics(folder, sample(structures, 20_000, console), normalization)
+        some = sample(structures, 20_000, console)
+        plot_statistics(folder, some, normalization)
+        if peers is not None:
+            text = peer_text(peer_weights(some, normalization, peers), peers)
+            console.print(f"\n{text}", markup=False, highlight=False, soft_wrap=True)
         write_json(folder / "report.json", normalization.report.as_dict())
         console.print(f"\n{listing(folder)}", highlight=False)
         if file is not None:

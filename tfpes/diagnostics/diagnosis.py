@@ -11,6 +11,7 @@ from tfpes.diagnostics import geometry, outliers
 from tfpes.diagnostics.advice import advise
 from tfpes.diagnostics.findings import Diagnosis, ModelErrors
 from tfpes.diagnostics.loss_shares import balances, loss_shares
+from tfpes.diagnostics.peers import peer_weights
 from tfpes.diagnostics.shape import shape, size_slope
 from tfpes.evaluation import Comparison, Evaluation, compositions, evaluate
 from tfpes.inference.predictions import Model
@@ -77,6 +78,7 @@ def diagnose(
         energy=energy,
         forces=forces,
         shares=loss_shares(structures, normalization),
+        peers=peer_weights(structures, normalization),
         balances=balances(labels),
         pressure=_pressures(labels),
         shape=shape(structures, energy, forces),

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from tfpes.data.structures import Structures
 from tfpes.diagnostics.loss_shares import Balance
 from tfpes.diagnostics.outliers import Outlier
+from tfpes.diagnostics.peers import PeerWeights
 from tfpes.diagnostics.shape import Shape, Slope
 from tfpes.evaluation import Evaluation
 from tfpes.layers import PESNormalization
@@ -56,6 +57,7 @@ class Diagnosis:
         energy: (S,) E', NaN without a label and for isolated atoms left out.
         forces: (A, 3) F', NaN without a label.
         shares: what each loss weighs, :func:`tfpes.diagnostics.loss_shares`.
+        peers: weights of the losses of other packages that come nearest to ours.
         balances: what an energy : forces ratio of 1 : 1 means for each loss.
         pressure: its share in the squared virials, and in the standardized ones, or
             None.
@@ -73,6 +75,7 @@ class Diagnosis:
     energy: NDArray[np.float64]
     forces: NDArray[np.float64]
     shares: dict[str, Any]
+    peers: list[PeerWeights]
     balances: list[Balance]
     pressure: tuple[float, float] | None
     shape: Shape

@@ -18,6 +18,7 @@ from tfpes.diagnostics.markup import (
     preformatted,
     table,
 )
+from tfpes.diagnostics.peers import peer_text
 from tfpes.evaluation import Errors
 
 # More rows than this fold away; and of the errors of a model.
@@ -191,6 +192,9 @@ def losses(diagnosis: Diagnosis, pictures: _Pictures) -> list[str]:
             f"Share of the pressure in the squared virials: {raw}, standardized {own}."
         )
         parts.append(paragraph(text))
+    if diagnosis.peers:
+        text = preformatted(peer_text(diagnosis.peers))
+        parts.append(details("Weights that bring other packages nearest to ours", text))
     return parts + _balances(diagnosis)
 
 
