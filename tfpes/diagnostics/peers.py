@@ -60,8 +60,11 @@ class PeerWeights:
 
     def __str__(self) -> str:
         """Return the lines to paste."""
-        values = {"energy": self.energy, "forces": self.forces}
-        values |= {"intensive": "true" if self.power == 2 else "false"}
+        values = {
+            "energy": self.energy,
+            "forces": self.forces,
+            "intensive": "true" if self.power == 2 else "false",
+        }
         return "\n".join(
             f"{where}\n  " + text.format(**values).replace("\n", "\n  ")
             for where, text in (_DEEPMD if self.name == "deepmd" else _MEANS).items()
@@ -101,7 +104,7 @@ def peer_weights(
     if normalization.options.isolated_atoms == "exclude":
         structures = structures[~structures.isolated_atoms]
     known = np.isfinite(structures.energy)
-    present = np.isfinite(structures.forces).all(axis=1)
+    present: NDArray = np.isfinite(structures.forces).all(axis=1)
     if not (known.any() and present.any()):
         return []
     counts, owner = compositions(structures), structures.structure_index
@@ -113,7 +116,7 @@ def peer_weights(
 
     def off(members: str, used: NDArray, error: NDArray) -> dict[str, float]:
         """Return geometric means over groups, NaN where nothing is labelled."""
-        factors = {}
+        factors: dict[str, float] = {}
         for kind in ("by_size", "by_element"):
             group = getattr(found[kind], members)
             number, total = group @ used.astype(float), group @ np.where(used, error, 0)
