@@ -104,7 +104,7 @@ def peer_weights(
     if normalization.options.isolated_atoms == "exclude":
         structures = structures[~structures.isolated_atoms]
     known = np.isfinite(structures.energy)
-    present: NDArray = np.isfinite(structures.forces).all(axis=1)
+    present = np.all(np.isfinite(structures.forces), axis=1)
     if not (known.any() and present.any()):
         return []
     counts, owner = compositions(structures), structures.structure_index
