@@ -1,6 +1,9 @@
 """``tfpes convert``: from files to a folder that all commands take."""
 
 import json
+import signal
+import subprocess
+import sys
 
 import ase.io
 import numpy as np
@@ -9,6 +12,7 @@ from ase.db import connect
 
 import tfpes
 from tfpes.data.folder import COLUMNS
+from tfpes.data.packed import labelled, packed_labels
 from tfpes.layers import PESNormalization
 
 CUTOFF = 4.0
@@ -16,20 +20,13 @@ CUTOFF = 4.0
 
 @pytest.fixture(scope="module")
 def files(crystals, tmp_path_factory):
-    """Return two files of crystals, the second one a real `.aselmdb`, if it can be."""
+    """Return two files of crystals, the second one a real `.aselmdb`."""
     room = tmp_path_factory.mktemp("files")
     ase.io.write(room / "one.xyz", crystals[:5])
-    second = room / "two.xyz"
-    try:
-        import ase_db_backends  # noqa: F401
-
-        second = room / "two.aselmdb"
-        with connect(second) as database:
-            for atoms in crystals[5:]:
-                database.write(atoms)
-    except ImportError:
-        ase.io.write(second, crystals[5:])
-    return room / "one.xyz", second
+    with connect(room / "two.aselmdb") as database:
+        for atoms in crystals[5:]:
+            database.write(atoms)
+    return room / "one.xyz", room / "two.aselmdb"
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +37,6 @@ def folder(run, files, tmp_path_factory):
 
 
 def test_aselmdb(crystals, tmp_path):
-    pytest.importorskip("ase_db_backends")
     with connect(tmp_path / "data.aselmdb") as database:
         for atoms in crystals:
             database.write(atoms)
@@ -86,6 +82,70 @@ def test_statistics_are_those_of_the_files(run, folder, files, tmp_path):
     for name in ("energy_mean", "energy_variance", "force_scale"):
         a, b = adapted.statistics[name], expected.statistics[name]
         np.testing.assert_allclose(a, b, rtol=1e-9, err_msg=name)
+
+
+def test_labels_that_are_missing_are_counted(run, crystals, tmp_path, monkeypatch):
+    """Those of a whole file, of a part of one, and not those of no file."""
+    monkeypatch.setattr("tfpes.data.convert._PART", 2)
+    frames = [atoms.copy() for atoms in crystals]
+    for number, (atoms, crystal) in enumerate(zip(frames, crystals, strict=True)):
+        atoms.info["energy"] = crystal.get_potential_energy()
+        if number < 2:
+            atoms.arrays["forces"] = crystal.get_forces()
+    files = [tmp_path / "one.xyz", tmp_path / "two.xyz"]
+    for file, some in zip(files, (frames[:5], frames[5:]), strict=True):
+        ase.io.write(file, some)
+    for number, used in enumerate((files, files[1:])):
+        run("convert", *used, "-o", tmp_path / f"{number}", "--cutoff", CUTOFF)
+        opened = tfpes.data.open(tmp_path / f"{number}")
+        found = tfpes.training.statistics.adapt(opened, ())
+        read = tfpes.data.read(used, CUTOFF, verbose=False)
+        expected = PESNormalization()
+        expected.adapt(packed_labels(read, labelled(read)))
+        assert found.report.as_dict() == expected.report.as_dict()
+        forces = found.report.as_dict().get("forces")
+        missing = None if number else sum(map(len, frames[2:]))
+        assert (forces and forces["missing"]) == missing
+
+
+@pytest.mark.slow
+def test_a_kill_loses_the_file_in_work_alone(run, crystals, tmp_path, monkeypatch):
+    """The next call goes on with it, and what comes out is as if nothing was."""
+    files = [tmp_path / "one.xyz", tmp_path / "two.xyz"]
+    ase.io.write(files[0], crystals)
+    ase.io.write(files[1], crystals * 25)
+    words = ["convert", *files, "--cutoff", CUTOFF, "-o"]
+    command = [sys.executable, "-m", "tfpes", *map(str, words), tmp_path / "set"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while "1/2" not in process.stderr.readline():
+            pass
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert not (tmp_path / "set").exists()
+    converted = []
+    one = tfpes.cli.convert.convert
+
+    def convert(file, *arguments, **options):
+        converted.append(file)
+        one(file, *arguments, **options)
+
+    monkeypatch.setattr("tfpes.cli.convert.convert", convert)
+    assert "1 of 2 files were done before" in run(*words, tmp_path / "set").stderr
+    assert converted == [str(files[1])]
+    run(*words, tmp_path / "other")
+    names = [sorted(p.name for p in (tmp_path / x).iterdir()) for x in ("set", "other")]
+    assert names[0] == names[1]
+    for name in names[0]:
+        if name != "statistics.npz":
+            a, b = ((tmp_path / x / name).read_bytes() for x in ("set", "other"))
+            assert a == b, name
+    found, expected = (
+        np.load(tmp_path / x / "statistics.npz") for x in ("set", "other")
+    )
+    for name in expected:
+        np.testing.assert_array_equal(found[name], expected[name])
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["one.xyz", "other", "set", "two.xyz"]
 
 
 def test_whole_folders_are_not_gone_through_again(folder, monkeypatch):

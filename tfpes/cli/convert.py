@@ -16,13 +16,13 @@ from tfpes.cli.options import of_data, of_output
 from tfpes.data import Structures
 from tfpes.data import open as open_folder
 from tfpes.data.convert import concatenate, convert
-from tfpes.data.folder import require_replaceable
+from tfpes.data.folder import is_folder, require_replaceable
 from tfpes.data.packed import labelled, packed_labels
 from tfpes.files import require_empty
 from tfpes.layers import PESNormalization
 from tfpes.terminal import PlainConsole
 from tfpes.training.options import require_positive
-from tfpes.training.statistics import STATISTICS, gathered, write_gathered
+from tfpes.training.statistics import write_gathered
 from tfpes_command import load_tensorflow
 
 
@@ -86,7 +86,7 @@ def convert_command(
     work = [_Job(str(pathlib.Path(f).resolve()), _changed(f), *common) for f in data]
     room = target.with_name(f".{target.name}.parts")
     room.mkdir(parents=True, exist_ok=True)
-    left = [job for job in work if not (room / job.name / STATISTICS).exists()]
+    left = [job for job in work if not is_folder(room / job.name)]
     if len(left) < len(work):
         console.print(f"{len(work) - len(left)} of {len(work)} files were done before.")
     failed = []
@@ -105,8 +105,16 @@ def convert_command(
             "again: the others are done."
         )
     parts = [room / job.name for job in work]
-    concatenate(parts, target, cutoff, edges)
-    write_gathered(target, _merged(parts))
+    # What no structure has is not missing; else, it is in each file without it.
+    labels = sorted({name for part in parts for name in labelled(open_folder(part))})
+    layer = PESNormalization()
+
+    def gather(some: Structures) -> None:
+        for batch in packed_labels(some, labels):
+            layer.update_state(batch)
+
+    concatenate(parts, target, cutoff, edges=edges, gather=gather)
+    write_gathered(target, layer)
     shutil.rmtree(room)
     console.print(f"{open_folder(target)}", highlight=False)
     console.print(f"\nWritten to {target}/", highlight=False, soft_wrap=True)
@@ -133,32 +141,15 @@ def _run(work: list[_Job], room: pathlib.Path, jobs: int) -> Iterator[tuple[_Job
 
 def _convert(job: _Job, room: pathlib.Path) -> str:
     """Write the folder of a file, and return what was wrong."""
-    layer = PESNormalization()
-    path = room / job.name
     try:
         convert(
             job.file,
-            path,
+            room / job.name,
             job.cutoff,
             edges=job.edges,
             keys=dict(job.keys),
             weight_key=job.weight_key,
-            gather=lambda some: _gather(layer, some),
         )
     except (ValueError, OSError) as error:
         return str(error)
-    # The last thing that is written: the file is done.
-    write_gathered(path, layer)
     return ""
-
-
-def _gather(layer: PESNormalization, some: Structures) -> None:
-    # Structures without any label are counted as such.
-    for batch in packed_labels(some, labelled(some) or ("energy",)):
-        layer.update_state(batch)
-
-
-def _merged(parts: list[pathlib.Path]) -> PESNormalization:
-    layer = PESNormalization()
-    layer.merge_state(filter(None, map(gathered, parts)))
-    return layer

@@ -25,7 +25,6 @@ def convert(
     edges: bool,
     keys: Keys,
     weight_key: str | None,
-    gather: Callable[[Structures], None],
 ) -> None:
     """Write a folder of what :func:`tfpes.data.read` reads, part by part.
 
@@ -36,26 +35,39 @@ def convert(
         edges: whether to store them.
         keys: names of the labels by kind, as for ``read``.
         weight_key: name of the weights, or None.
-        gather: is called with each part.
 
     Raises:
         ValueError: for what ``read`` refuses.
     """
-
-    def parts() -> Iterator[dict[str, Any]]:
-        for part in _parts(source, cutoff, keys, weight_key):
-            gather(part)
-            yield vars(part)
-
-    folder.write(path, parts(), cutoff, edges)
+    parts = _parts(source, cutoff, keys, weight_key)
+    folder.write(path, map(vars, parts), cutoff, edges)
 
 
 def concatenate(
-    paths: Iterable[pathlib.Path], path: str | pathlib.Path, cutoff: float, edges: bool
+    paths: Iterable[pathlib.Path],
+    path: str | pathlib.Path,
+    cutoff: float,
+    *,
+    edges: bool,
+    gather: Callable[[Structures], None],
 ) -> None:
-    """Write the folder of the structures of several."""
-    parts = (part for one in paths for part in open_folder(one).blocks(edges))
-    folder.write(path, map(vars, parts), cutoff, edges)
+    """Write the folder of the structures of several.
+
+    Args:
+        paths: of the folders.
+        path: of the new one.
+        cutoff: of all of them, Å.
+        edges: whether they store edges.
+        gather: is called with some thousand structures at a time.
+    """
+
+    def parts() -> Iterator[dict[str, Any]]:
+        for one in paths:
+            for part in open_folder(one).blocks(edges):
+                gather(part)
+                yield vars(part)
+
+    folder.write(path, parts(), cutoff, edges)
 
 
 def _parts(

@@ -14,7 +14,7 @@ from tfpes.data.packed import packed_labels
 from tfpes.files import replacing
 from tfpes.layers import PESNormalization
 
-STATISTICS = "statistics.npz"
+_STATISTICS = "statistics.npz"
 """What was gathered of the structures in a folder."""
 
 
@@ -24,11 +24,13 @@ def write_gathered(
     """Write what a layer has gathered beside the structures."""
     state: dict[str, Any] = {}
     normalization.save_own_variables(state)
-    with replacing(pathlib.Path(folder) / STATISTICS) as path:
+    with replacing(pathlib.Path(folder) / _STATISTICS) as path:
         np.savez(path, **state)
 
 
-def gathered(folder: str | os.PathLike[str], **options: Any) -> PESNormalization | None:
+def _gathered(
+    folder: str | os.PathLike[str], **options: Any
+) -> PESNormalization | None:
     """Return a layer that has gathered the structures of a folder.
 
     Args:
@@ -41,7 +43,7 @@ def gathered(folder: str | os.PathLike[str], **options: Any) -> PESNormalization
     Raises:
         ValueError: if the file is damaged.
     """
-    path = pathlib.Path(folder) / STATISTICS
+    path = pathlib.Path(folder) / _STATISTICS
     if not path.exists():
         return None
     layer = PESNormalization(**options)
@@ -73,7 +75,7 @@ def adapt(
         **options: of the layer.
     """
     if structures.whole_folder is not None and not options.get("robust"):
-        layer = gathered(structures.whole_folder, **options)
+        layer = _gathered(structures.whole_folder, **options)
         if layer is not None:
             for batch in more:
                 layer.update_state(batch)
