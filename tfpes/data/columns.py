@@ -112,7 +112,9 @@ class Columns:
 
 def offsets(counts: ArrayLike) -> NDArray[np.int64]:
     """Return where each of so many rows starts, and where the last one ends."""
-    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    found = np.zeros(np.size(counts) + 1, np.int64)
+    np.cumsum(counts, dtype=np.int64, out=found[1:])
+    return found
 
 
 def lengths(starts: NDArray[np.int64], picked: NDArray) -> NDArray[np.int64]:
@@ -123,5 +125,5 @@ def lengths(starts: NDArray[np.int64], picked: NDArray) -> NDArray[np.int64]:
 def ranges(starts: NDArray[np.int64], picked: NDArray) -> NDArray[np.int64]:
     """Concatenate ``arange(starts[s], starts[s + 1])`` over the picked s."""
     counts = lengths(starts, picked)
-    shift = starts[picked] - offsets(counts)[:-1]
-    return np.arange(counts.sum()) + np.repeat(shift, counts)
+    ends = offsets(counts)
+    return np.arange(ends[-1]) + np.repeat(starts[picked] - ends[:-1], counts)
