@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib.metadata
 import os
 import tempfile
 from pathlib import Path
@@ -14,6 +15,11 @@ if "TF_XLA_FLAGS" not in os.environ:
     programs = tempfile.TemporaryDirectory()
     flag = f"--tf_xla_persistent_cache_directory={programs.name}"
     os.environ["TF_XLA_FLAGS"] = flag
+# Programs of a few steps: quickly compiled rather than quickly run. A release that does
+# not know a flag ends with it.
+if importlib.metadata.version("tensorflow").startswith("2.21."):
+    quick = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    os.environ.setdefault("XLA_FLAGS", quick)
 
 import hypothesis
 import numpy as np

@@ -404,33 +404,26 @@ def test_the_shuffle_is_a_function_of_seed_and_epoch(options):
 # -- real signals -------------------------------------------------------------------
 
 
-def test_killed_at_random_moments(uninterrupted, options, tmp_path):
-    """SIGKILL in the first epochs, and when there was something to go on from.
-
-    What it goes on from is what the uninterrupted run was at that epoch.
-    """
-    rng = random.Random(0)
-    folder = tmp_path / "run"
-    with killing(f"train({dataclasses.replace(options, output=str(folder))})"):
-        # Once there are options to go on with; until it ends, no other process.
-        wait(lambda: (folder / "config.json").exists())
+def test_killed_at_random_moments(uninterrupted, stopped):
+    """What it goes on from is what the uninterrupted run was at that epoch."""
+    before = written(stopped)
+    (stopped / _LOCK).unlink()
+    with killing(f"resume({str(stopped)!r})"):
+        wait((stopped / _LOCK).exists)
+        time.sleep(0.1)  # from the file to its lock
         with pytest.raises(BlockingIOError, match=IN_USE):
-            resume(folder)
-        time.sleep(rng.uniform(0.1, 3.0))
-    before = written(folder)
-    with killing(f"resume({str(folder)!r})"):
-        wait(lambda: written(folder) != before)
-        time.sleep(rng.uniform(0.0, 0.3))
-    saved = Saved(folder / CHECKPOINT)
+            resume(stopped)
+        wait(lambda: written(stopped) != before)
+        time.sleep(random.Random(0).uniform(0.0, 0.3))
+    saved = Saved(stopped / CHECKPOINT)
     epochs = saved.state["epoch"]
-    assert epochs
+    assert epochs > 3
     for name, values in saved.state["history"].items():
         assert values == history(uninterrupted / "run")[name][:epochs]
 
 
 def written(folder):
-    path = folder / CHECKPOINT
-    return path.stat().st_mtime_ns if path.exists() else None
+    return (folder / CHECKPOINT).stat().st_mtime_ns
 
 
 @contextlib.contextmanager
