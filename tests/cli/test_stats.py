@@ -8,7 +8,6 @@ from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 
 import tfpes
-from tfpes.data.packed import packed_labels
 from tfpes.layers import PESNormalization
 
 PICTURES = {"elements.png", "size_law.png", "standardized_energy.png"}
@@ -57,7 +56,7 @@ def test_report_pictures_and_file(run, data, tmp_path):
         expected = getattr(norm, weight).numpy()
         found = getattr(saved, weight).numpy()
         np.testing.assert_allclose(found, expected, rtol=1e-12)
-    norm.adapt(packed_labels(structures, ("energy", "forces")))
+    norm.adapt(tfpes.data.packed_labels(structures))
     assert json.loads((out / "report.json").read_text()) == norm.report.as_dict()
 
 

@@ -22,9 +22,12 @@ def labelled(structures: Structures) -> tuple[str, ...]:
 
 
 def packed_labels(
-    structures: Structures, labels: Sequence[str]
+    structures: Structures, labels: Sequence[str] = ("energy", "forces")
 ) -> Iterator[tuple[dict[str, Any], ...]]:
     """Yield what ``PESNormalization.adapt`` takes, for some thousand structures each.
+
+    It learns the same as from :meth:`Structures.batches`, which have padding, and
+    neighbour lists: those take hours of a large folder that holds none.
 
     Args:
         structures: with or without edges.
