@@ -109,8 +109,12 @@ def peer_weights(
         return []
     counts, owner = compositions(structures), structures.structure_index
     size = counts.sum(axis=1)
-    energies = np.log(ratio) - 2 * np.log(normalization.energy_scale(counts).numpy())
-    scale = np.log(normalization.force_scale_of(structures.atomic_numbers).numpy())
+    # What has no label may hold elements of which nothing is known.
+    energies, scale = np.full(known.shape, np.nan), np.full(present.shape, np.nan)
+    spread = normalization.energy_scale(counts[known]).numpy()
+    energies[known] = np.log(ratio) - 2 * np.log(spread)
+    numbers = structures.atomic_numbers[present]
+    scale[present] = np.log(normalization.force_scale_of(numbers).numpy())
     mean_size = np.log(present.sum() / known.sum())
     found = groups(counts, structures.atomic_numbers, owner)
 
