@@ -112,6 +112,15 @@ def test_elements_that_the_model_has_not_seen(
     )
 
 
+@pytest.mark.parametrize(
+    ("model", "file", "texts"),
+    [
+        (None, "bare.xyz", ["an energy under the name 'energy'", "`--energy-key`"]),
+        (None, "no.xyz", ["a file that exists"]),
+        ("no.keras", "data.xyz", ["does not exist"]),
+        ("data.xyz", "data.xyz", ["is a `.keras` file"]),
+    ],
+)
 def test_data_without_labels_and_files_that_are_not_there(
     refuse, trained, data, tmp_path, monkeypatch, model, file, texts
 ):

@@ -72,6 +72,7 @@ def test_an_epoch_cut_by_the_budget(
         as_dict=dict,
         plot_parity=lambda path, title: path.touch(),
         table=lambda title: title,
+        overall=types.SimpleNamespace(nothing_learned=""),
     )
     monkeypatch.setattr(results_module, "evaluate", lambda *a, **options: stub)
     monkeypatch.setattr(
