@@ -123,5 +123,6 @@ def test_lines_to_paste(simulated):
 def test_what_cannot_be_matched(simulated):
     structures = simulated([{29: 4}], [1.0])
     assert peer_weights(structures, layer()) == []
+    assert "one is missing" in peer_text([])
     with pytest.raises(ValueError, match="must be positive"):
         peer_weights(structures, layer(), 0.0)

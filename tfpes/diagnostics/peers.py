@@ -152,6 +152,8 @@ def peer_weights(
 
 def peer_text(weights: list[PeerWeights], ratio: float = 1.0) -> str:
     """Return lines to paste, and a table of what stays different, 80 columns wide."""
+    if not weights:
+        return "Weights for other packages need energies and forces: one is missing."
     heads = [f"{w.name} {what}" for w in weights for what in ("energies", "forces")]
     columns = [off for w in weights for off in (w.energies_off, w.forces_off)]
     rows = [
