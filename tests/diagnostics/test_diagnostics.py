@@ -345,6 +345,10 @@ def test_elements_without_any_energy(read):
     assert np.isfinite(found.forces).all()
     assert not found.normalization.seen.numpy()[[1, 47]].any()
     assert "the mean energy of H, Ag: `tfpes train` leaves" in "\n".join(found.advice)
+    # Weights for others are those of what has a scale.
+    for weights in found.peers:
+        assert np.isfinite([weights.energy, weights.forces]).all()
+        assert np.isnan(weights.forces_off["Ag"])
     parse(to_html(found))
 
 

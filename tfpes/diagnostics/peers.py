@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfpes.data.structures import Structures
+from tfpes.diagnostics.markup import number
 from tfpes.evaluation import compositions
 from tfpes.evaluation.groups import groups
 from tfpes.layers import PESNormalization
@@ -115,6 +116,7 @@ def peer_weights(
     energies[known] = np.log(ratio) - 2 * np.log(spread)
     numbers = structures.atomic_numbers[present]
     scale[present] = np.log(normalization.force_scale_of(numbers).numpy())
+    present = np.isfinite(scale)
     mean_size = np.log(present.sum() / known.sum())
     found = groups(counts, structures.atomic_numbers, owner)
 
@@ -123,9 +125,9 @@ def peer_weights(
         factors: dict[str, float] = {}
         for kind in ("by_size", "by_element"):
             group = getattr(found[kind], members)
-            number, total = group @ used.astype(float), group @ np.where(used, error, 0)
+            count, total = group @ used.astype(float), group @ np.where(used, error, 0)
             with np.errstate(invalid="ignore"):
-                means = np.exp(total / number).tolist()
+                means = np.exp(total / count).tolist()
             factors |= dict(zip(found[kind].names, means, strict=True))
         return factors
 
@@ -157,7 +159,7 @@ def peer_text(weights: list[PeerWeights], ratio: float = 1.0) -> str:
     heads = [f"{w.name} {what}" for w in weights for what in ("energies", "forces")]
     columns = [off for w in weights for off in (w.energies_off, w.forces_off)]
     rows = [
-        f"{name:>8s}" + "".join(f"{column[name]:17.3g}" for column in columns)
+        f"{name:>8s}" + "".join(f"{number(column[name]):>17s}" for column in columns)
         for name in columns[0]
     ]
     return "\n".join(
