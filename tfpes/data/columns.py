@@ -75,7 +75,7 @@ class Columns:
     def columns(
         self,
         picked: NDArray[np.int64],
-        names: Iterable[str] = COLUMNS,
+        names: Iterable[str] = tuple(COLUMNS),
         edges: bool = True,
     ) -> dict[str, NDArray]:
         """Return the rows of columns that belong to some structures, in memory.

@@ -282,7 +282,7 @@ class _Selection(Structures):
     def columns(
         self,
         picked: NDArray[np.int64],
-        names: Iterable[str] = folder.COLUMNS,
+        names: Iterable[str] = tuple(folder.COLUMNS),
         edges: bool = True,
     ) -> dict[str, NDArray]:
         found = self._whole.columns(self._picked[picked], names, edges)
