@@ -117,8 +117,7 @@ def test_a_kill_loses_the_file_in_work_alone(run, crystals, tmp_path, monkeypatc
     words = ["convert", *files, "--cutoff", CUTOFF, "-o"]
     command = [sys.executable, "-m", "tfpes", *map(str, words), tmp_path / "set"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        while "1/2" not in process.stderr.readline():
-            pass
+        assert any("1/2" in line for line in process.stderr)
         process.kill()
     assert process.returncode == -signal.SIGKILL
     assert not (tmp_path / "set").exists()

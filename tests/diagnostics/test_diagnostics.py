@@ -289,6 +289,25 @@ def test_the_tail_of_forces_is_fitted(read):
 
 
 @pytest.mark.slow
+def test_tails_of_real_forces(shared):
+    """What the page on `diagnose` says of them."""
+    names = ("nbmotaw_mvl", "mlearn6", "mptrj_random_1k", "acac_botnet")
+    sets = {name: shared(name) for name in names}
+    sets |= {name: tfpes.data.load(name) for name in ("alloys", "molecules")}
+    heavy = []
+    for name, structures in sets.items():
+        norm = tfpes.layers.PESNormalization()
+        norm.adapt(tfpes.data.packed_labels(structures))
+        numbers = structures.atomic_numbers
+        forces = norm.standardize_forces(structures.forces, numbers).numpy()
+        found = shape(structures, np.arange(len(structures)) % 3.0, forces)
+        assert found.force_kurtosis > 3
+        if found.force_tail.high < 4:
+            heavy.append(name)
+    assert heavy == ["mptrj_random_1k"]
+
+
+@pytest.mark.slow
 def test_advice_on_the_tail_of_forces(read):
     frames, labels = simulate(100, seed=3)
     said = "|F'| has the tail of a power law"
